@@ -1,0 +1,37 @@
+# `make demo` and `make test` are all it takes: each creates the environment that it needs from python3, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint bench fault clean help
+
+help: ## what there is to do
+	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)   ## process the sample archive into ./demo-store, and say what to try next
+	@$(BIN)/artray demo
+
+test: lint       ## lint, type check and every test that runs anywhere
+	$(BIN)/python -m pytest artray tests --ignore=tests/benchmarks
+
+lint: $(READY)   ## ruff and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## throughput and query benchmarks against rivals, into docs/benchmarks.md
+	$(BIN)/python -m pip install --quiet -c constraints.txt daft
+	$(BIN)/python -m tests.benchmarks
+
+fault: $(READY)  ## kill a run at 20 random moments, on disk and on S3 (half an hour)
+	ARTRAY_FAULT_MOMENTS=20 $(BIN)/python -m pytest tests/fault/test_killed.py --timeout=3600
+
+clean:           ## remove what the other targets made
+	rm -rf $(VENV) demo-archive demo-store .mypy_cache .ruff_cache .pytest_cache
