@@ -1,0 +1,5 @@
+"""``python -m artray``: the command line."""
+
+from artray.cli import main
+
+main()

@@ -1,0 +1,246 @@
+"""Profiles: YAML into frozen models, one section per stage, every field with a default and a meaning.
+
+A stage is given its own section and nothing else. ``load`` reports the first thing that is wrong with a profile in
+one line that names the key, before anything starts.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artray.errors import ConfigError
+
+MIB = 2**20
+YAML_DEPTH: Final = 20
+"""No profile or card is nested deeper; a text that is would keep the parser busy for hours."""
+
+SHOWN_CHARACTERS: Final = 80
+"""So much of a wrong value is shown."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of a profile: immutable, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArchiveConfig(Section):
+    """Which files of the archive are images of it."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_file_bytes: int = Field(512 * MIB, gt=0)
+    metadata: str | None = None
+
+
+class DecodeConfig(Section):
+    """How bytes become pixels: RGB, upright, at most ``max_side_px`` on the longer side."""
+
+    max_side_px: int = Field(640, ge=32)
+    max_pixels: int = Field(1_000_000_000, gt=0)
+    memory_bytes: int = Field(6 * 1024 * MIB, ge=256 * MIB)
+    timeout_s: float = Field(30.0, gt=0)
+    processes: int = Field(1, ge=1)
+    readers: int = Field(4, ge=1)
+    plugins: tuple[str, ...] = ()
+    batch_images: int = Field(16, ge=1)
+    batch_bytes: int = Field(64 * MIB, gt=0)
+
+
+class ClassifyConfig(Section):
+    """Type, genre and embedding: each card says which of them it yields, and no two yield the same."""
+
+    cards: tuple[str, ...] = ("efficientnet-lite0-art",)
+    device: str = "cpu"
+    batch_size: int = Field(16, ge=1)
+
+
+class DetectConfig(Section):
+    """Objects and faces: each card is a detector, their boxes are appended."""
+
+    cards: tuple[str, ...] = ("mtcnn",)
+    device: str = "cpu"
+    batch_size: int = Field(16, ge=1)
+
+
+class PipelineConfig(Section):
+    """How the stages are laid out on the cluster."""
+
+    layout: Literal["fused", "split"] = "fused"
+    min_actors: int = Field(1, ge=1)
+    max_actors: int | None = Field(None, ge=1)
+    cpus_per_actor: float = Field(1.0, gt=0)
+    gpus_per_actor: float = Field(0.0, ge=0)
+    threads_per_actor: int = Field(1, ge=1)
+    decode_actors: int | None = Field(None, ge=1)
+    part_rows: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PipelineConfig":
+        if self.max_actors is not None and self.max_actors < self.min_actors:
+            raise ValueError(f"max_actors: expected at least min_actors ({self.min_actors}), got {self.max_actors}")
+        return self
+
+
+class StoreConfig(Section):
+    """When rows become durable, and where their vectors go."""
+
+    commit_s: float = Field(3.0, gt=0)
+    commit_rows: int = Field(2_000, ge=1)
+    index: bool = True
+    milvus_uri: str | None = None
+
+
+class Profile(Section):
+    """Everything a run is made with."""
+
+    name: str
+    archive: ArchiveConfig = ArchiveConfig()
+    decode: DecodeConfig = DecodeConfig()
+    classify: ClassifyConfig = ClassifyConfig()
+    detect: DetectConfig = DetectConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    store: StoreConfig = StoreConfig()
+
+    def with_metadata(self, path: str) -> "Profile":
+        """The same with another metadata file."""
+        return self.model_copy(update={"archive": self.archive.model_copy(update={"metadata": path})})
+
+    def digest(self) -> str:
+        """The first 12 hexadecimal digits of the SHA-256 of the resolved profile."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def shipped() -> dict[str, Path]:
+    """The profiles that come with artray, by name."""
+    folder = Path(str(resources.files("artray") / "profiles"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(profile: str | Path, overrides: Sequence[str] = ()) -> Profile:
+    """A shipped profile by name, or a YAML file by path, with ``section.key=value`` overrides applied.
+
+    Raises:
+        ConfigError: no such profile, not YAML, an unknown key, or a value out of range.
+    """
+    path = shipped().get(str(profile)) or Path(profile)
+    values = read_yaml(path, what="profile")
+    for override in overrides:
+        _apply(values, override)
+    return parse(Profile, values, where=str(profile))
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """A YAML mapping from a file; see :func:`plain_yaml` for what it may not hold.
+
+    Raises:
+        ConfigError: it cannot be read, is larger than 1 MiB, or is not a plain YAML mapping.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MIB + 1)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a null byte
+        known = ", ".join(shipped()) if what == "profile" else ""
+        hint = f"; give a YAML file or one of: {known}" if known else ""
+        raise ConfigError(f"{what} {path}: cannot be read ({_reason(error)}){hint}") from error
+    if len(text) > MIB:
+        raise ConfigError(f"{what} {path}: expected at most 1 MiB of YAML, got more")
+    values = plain_yaml(text, f"{what} {path}")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{what} {path}: expected a mapping of keys to values, got {type(values).__name__}")
+    return values
+
+
+def plain_yaml(text: str, where: str) -> Any:
+    """YAML without tags and aliases (a few lines of which can fill any memory), and with every key once.
+
+    Raises:
+        ConfigError: it is not; the message begins with ``where``.
+    """
+    try:
+        _check_events(text)
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: looks like a date or a number, but is none
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())[:300]}") from error
+
+
+def _check_events(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > YAML_DEPTH:
+            raise ValueError(f"expected at most {YAML_DEPTH} levels, got more")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(  # noqa: TRY004 (a wrong value, not a wrong type)
+                f"expected no alias, got *{event.anchor}; write the value out"
+            )
+        if tag := getattr(event, "tag", None):
+            raise ValueError(f"expected no tag, got {tag}")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(str(key.value) for key, _ in node.value)
+        if twice := next((name for name, count in names.items() if count > 1), None):
+            raise ValueError(f"{twice}: expected once, got twice")
+        return super().construct_mapping(node, deep)
+
+
+def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Validate values as ``model``; the first thing wrong becomes one line that names its key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_told(model, error)}") from error
+
+
+def _told(model: type[BaseModel], error: ValidationError) -> str:
+    """The first thing wrong: key, what was expected, what was there, and the known keys where one is unknown."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "profile"
+    if first["type"] == "extra_forbidden":
+        return f"{key}: {first['msg']}; known keys: {', '.join(_keys(model, first['loc']))}"
+    if first["type"] in ("missing", "value_error"):
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    got = repr(first["input"])
+    return f"{key}: {first['msg']}, got {got if len(got) <= SHOWN_CHARACTERS else got[:SHOWN_CHARACTERS] + '…'}"
+
+
+def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The names that are known where an unknown one was found."""
+    current: Any = model
+    for part in location[:-1]:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = field.annotation if field else current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set ``section.key=value`` in a tree of mappings; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set {override}: expected section.key=value, for example pipeline.max_actors=2")
+    value = plain_yaml(text, f"--set {override}")
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+    values[path[-1]] = value
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong with a file, without its path."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "not UTF-8 text, or no file name"
