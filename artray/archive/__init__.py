@@ -1,0 +1,1 @@
+"""Where images come from: listing, safe decoding, metadata, and the sample archive."""

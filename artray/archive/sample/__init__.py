@@ -1,0 +1,1 @@
+"""The sample archive: shipped pictures, variations of them, broken files and odd ones."""
