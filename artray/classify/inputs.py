@@ -1,0 +1,69 @@
+"""From decoded pixels to what a network takes: a square of a card's size, normalised as the card says."""
+
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from artray.models.cards import Input
+
+Image: TypeAlias = NDArray[np.uint8]
+"""uint8[H, W, 3] RGB, upright, H and W at least 1."""
+
+
+def to_input(image: Image, spec: Input) -> NDArray[np.float32]:
+    """float32[S, S, 3]: the image resized to the card's square, then ``(pixels - mean) / std``.
+
+    Raises:
+        ValueError: not uint8[H, W, 3], or empty.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
+    square = {"squash": squash, "centre_crop": centre_crop, "letterbox": letterbox}[spec.resize](image, spec)
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    result: NDArray[np.float32] = (square - mean) / std
+    return result
+
+
+def squash(image: Image, spec: Input) -> Image:
+    """The whole image, its aspect ratio ignored."""
+    return resize(image, spec.size_px, spec.size_px)
+
+
+def centre_crop(image: Image, spec: Input) -> Image:
+    """The largest square in the middle of the image."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    y, x = (height - side) // 2, (width - side) // 2
+    return resize(image[y : y + side, x : x + side], spec.size_px, spec.size_px)
+
+
+def letterbox(image: Image, spec: Input) -> Image:
+    """The whole image in its aspect ratio, centred on a ground of the card's mean."""
+    height, width = image.shape[:2]
+    scale = spec.size_px / max(height, width)
+    height, width = (max(1, round(side * scale)) for side in (height, width))
+    ground = np.empty((spec.size_px, spec.size_px, 3), np.uint8)
+    ground[:] = np.rint(spec.mean).astype(np.uint8)
+    y, x = (spec.size_px - height) // 2, (spec.size_px - width) // 2
+    ground[y : y + height, x : x + width] = resize(image, width, height)
+    return ground
+
+
+def resize(image: Image, width: int, height: int) -> Image:
+    """The image in another size: what shrinks is averaged over areas, what grows is interpolated.
+
+    Done in two steps where one side shrinks and the other grows: OpenCV would interpolate both.
+    """
+    small = (min(width, image.shape[1]), min(height, image.shape[0]))
+    if small != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    if small != (width, height):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    return image
+
+
+def mean_rgb(image: Image) -> list[float]:
+    """The mean red, green and blue of all pixels, each in [0, 255]."""
+    return [float(np.float32(value)) for value in cv2.mean(image)[:3]]

@@ -1,0 +1,116 @@
+"""Classify images: DecodedRow -> ClassifiedRow."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from artray import schema
+from artray.classify import heads
+from artray.classify.inputs import Image, mean_rgb
+from artray.classify.model import Classifier, Embedder
+from artray.config import ClassifyConfig
+from artray.errors import ConfigError, InvariantError, TransientError
+from artray.models import cards, registry
+from artray.models.cards import Card
+from artray.schema import Batch
+
+Row = dict[str, Any]
+
+NOTHING: Row = dict.fromkeys(schema.CLASSIFIED.names)
+"""What is said of an image that could not be decoded, or on which a model raised."""
+
+DETAIL_CHARS = 200
+
+
+class Classify:
+    """One worker's classifiers; cards with the same trunk share its forward pass.
+
+    Raises:
+        ConfigError: two cards yield the same, a card is no classifier, or a card or the device is not there.
+        TransientError: weights cannot be reached.
+    """
+
+    def __init__(self, cfg: ClassifyConfig) -> None:
+        device = registry.check_device(cfg.device)
+        loaded = [cards.load(name) for name in cfg.cards]
+        check_yields(loaded)
+        self.embedders: dict[str, Embedder] = {}
+        self.classifiers: list[tuple[str, Classifier]] = []
+        for card in loaded:
+            key = card.trunk_key()
+            self.embedders[key] = self.embedders.get(key) or Embedder(card, device, cfg.batch_size)
+            self.classifiers.append((key, Classifier(card, device, embedder=self.embedders[key])))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the columns of :data:`artray.schema.CLASSIFIED`, None in rows that hold an error.
+
+        An image on which a model raises becomes a row with ``error`` "model_failed"; the others are not touched.
+        """
+        batch = batch | {name: list(batch[name]) for name in ("pixels", "error", "error_detail")}
+        good = [index for index, error in enumerate(batch["error"]) if error == ""]
+        found = self._embeddings([batch["pixels"][index] for index in good])
+        rows = [NOTHING] * len(batch["error"])
+        for index, embeddings in zip(good, found, strict=True):
+            if isinstance(embeddings, Exception):
+                batch["pixels"][index], batch["error"][index] = None, "model_failed"
+                batch["error_detail"][index] = _detail(embeddings)
+            else:
+                rows[index] = self._row(batch["pixels"][index], embeddings)
+        return batch | {name: [row[name] for row in rows] for name in NOTHING}
+
+    def _embeddings(self, images: list[Image]) -> list[dict[str, NDArray[np.float32]] | Exception]:
+        """Per image its embedding per trunk, or what a model raised on it."""
+        try:
+            found = {key: embedder(images) for key, embedder in self.embedders.items()}
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is about one image until it is alone
+            _raise_if_fatal(error)
+            if len(images) == 1:
+                return [error]
+            return [one for image in images for one in self._embeddings([image])]
+        return [{key: array[index] for key, array in found.items()} for index in range(len(images))]
+
+    def _row(self, pixels: Image, embeddings: dict[str, NDArray[np.float32]]) -> Row:
+        row = dict(NOTHING)
+        for key, classifier in self.classifiers:
+            embedding, yields = embeddings[key], classifier.card.yields
+            row |= heads.scored(classifier.heads, embedding)
+            if "embedding" in yields:
+                row["embedding"] = embedding
+            if "mean_rgb" in yields:
+                row["mean_rgb"] = mean_rgb(pixels)
+        return row
+
+
+def check_yields(loaded: Iterable[Card]) -> None:
+    """Every card must be a classifier, and no two may yield the same.
+
+    Raises:
+        ConfigError: names the cards.
+    """
+    owners: dict[str, str] = {}
+    for card in loaded:
+        if card.task != "classify":
+            raise ConfigError(f"classify.cards: expected cards of task classify, got {card.name} of task {card.task}")
+        for name in card.yields:
+            if name in owners:
+                raise ConfigError(
+                    f"classify.cards: expected one card that yields {name}, got {owners[name]} and {card.name}; "
+                    f"leave one of them out"
+                )
+            owners[name] = card.name
+
+
+def _raise_if_fatal(error: Exception) -> None:
+    """A lost GPU fails every image after it: the job must stop, not mark them all as bad."""
+    if isinstance(error, ConfigError | InvariantError | TransientError):
+        raise error
+    if isinstance(error, torch.AcceleratorError):
+        raise TransientError(f"the GPU failed: {_detail(error)}; run again to resume") from error
+
+
+def _detail(error: Exception) -> str:
+    text = " ".join(str(error).split())[:DETAIL_CHARS]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

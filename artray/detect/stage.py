@@ -1,0 +1,172 @@
+"""Detect objects: decoded rows -> rows with ``objects``.
+
+Importing this module registers every architecture that detects.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from artray.config import DetectConfig
+from artray.detect import torchvision_engine  # noqa: F401 - registers its architectures
+from artray.detect.detector import Detector, Image
+from artray.detect.found import Found
+from artray.detect.mtcnn import Mtcnn
+from artray.errors import ArtrayError, ConfigError, InvariantError, RowError, TransientError
+from artray.models import cards, registry, weights
+from artray.models.cards import Card
+from artray.schema import Batch
+from artray.taxonomy import CATEGORY
+
+DETAIL_CHARACTERS: Final = 200
+"""Of a model's message, how much a row keeps."""
+
+Object: TypeAlias = dict[str, Any]
+"""A value of :data:`artray.schema.OBJECT`."""
+
+
+class Detect:
+    """One worker's detectors; knows nothing of Ray.
+
+    Raises:
+        ConfigError: an unknown card, a device that is not there, or weights that do not fit.
+        TransientError: weights cannot be reached.
+    """
+
+    def __init__(self, cfg: DetectConfig) -> None:
+        self.cfg = cfg
+        described = [cards.load(name) for name in cfg.cards]
+        wrong = next((card.name for card in described if card.task != "detect"), None)
+        if wrong is not None:
+            raise ConfigError(f"detect.cards: expected cards of detectors, got {wrong!r}")
+        self.detectors: list[tuple[str, Detector]] = [
+            (card.name, registry.build(card, cfg.device)) for card in described
+        ]
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Add ``objects``: a list per good row, the cards' in their order and each card's by falling score.
+
+        A row that a model raises on becomes an error, ``model_failed``, without pixels; rows with an error get None.
+
+        Args:
+            batch: ``pixels`` (uint8[H, W, 3] RGB), ``width_px`` and ``height_px`` of the original, ``error`` and
+                ``error_detail``.
+
+        Returns:
+            The batch with :data:`artray.schema.DETECTED`; coordinates are pixels of the original image, within it,
+            scores float32 as the model gave them.
+        """
+        errors, details, pixels = list(batch["error"]), list(batch["error_detail"]), list(batch["pixels"])
+        objects: list[list[Object] | None] = [[] if error == "" else None for error in errors]
+        for source, detector in self.detectors:
+            good = [row for row, error in enumerate(errors) if error == ""]
+            for start in range(0, len(good), self.cfg.batch_size):
+                rows = good[start : start + self.cfg.batch_size]
+                for row, found in zip(rows, attempt(detector, [pixels[row] for row in rows]), strict=True):
+                    if isinstance(found, RowError):
+                        errors[row], details[row] = found.kind, f"{source}: {found.detail}"
+                        objects[row] = pixels[row] = None
+                        continue
+                    original_wh = (batch["width_px"][row], batch["height_px"][row])
+                    placed = place(found, pixels[row].shape[:2], original_wh)
+                    objects[row] = (objects[row] or []) + as_objects(placed, detector.class_names, source)
+        return batch | {"pixels": pixels, "error": errors, "error_detail": details, "objects": objects}
+
+
+def attempt(detector: Detector, images: Sequence[Image]) -> list[Found | RowError]:
+    """What a detector finds in each image; if it raises, the images are tried one by one to find the guilty.
+
+    Raises:
+        TransientError: the device is lost.
+        InvariantError: it did not answer for every image.
+    """
+    try:
+        return list(_run(detector, images))
+    except RowError as error:
+        failure = error
+    except ArtrayError:
+        raise
+    except torch.AcceleratorError as error:
+        raise TransientError(f"detector: the device is lost ({one_line(error)}); run again to resume") from error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other images are not to blame
+        failure = RowError("model_failed", one_line(error))
+    if len(images) == 1:
+        return [failure]
+    return [result for image in images for result in attempt(detector, [image])]
+
+
+def _run(detector: Detector, images: Sequence[Image]) -> list[Found]:
+    """The detector's answers, one per image."""
+    found = detector(images)
+    if len(found) != len(images):
+        raise InvariantError(f"detector: expected {len(images)} answers, got {len(found)}")
+    return found
+
+
+def one_line(error: Exception) -> str:
+    """An error's type and the first line of its message, short enough for a column."""
+    message = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {message}"[:DETAIL_CHARACTERS].removesuffix(": ")
+
+
+def place(found: Found, decoded_hw: tuple[int, int], original_wh: tuple[int, int]) -> Found:
+    """Boxes in pixels of the original image, clipped to it, by falling score.
+
+    Boxes that have no area within the image, or numbers that are none, are left out.
+
+    Args:
+        found: boxes in pixels of the decoded image.
+        decoded_hw: its height and width.
+        original_wh: the original's width and height.
+
+    >>> found = Found(np.array([[-2, 1, 4, 3]], np.float32), np.array([0.5], np.float32), np.zeros(1, np.int64))
+    >>> place(found, (4, 8), (80, 40)).boxes_xyxy.tolist()
+    [[0.0, 10.0, 40.0, 30.0]]
+    """
+    width, height = original_wh
+    scale = np.array([width / decoded_hw[1], height / decoded_hw[0]] * 2, np.float32)
+    boxes: NDArray[np.float32] = np.clip(found.boxes_xyxy * scale, 0, np.array([width, height] * 2, np.float32))
+    placed = found._replace(boxes_xyxy=boxes)
+    # comparisons with NaN are false
+    placed = placed.at((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & np.isfinite(found.scores))
+    return placed.at(np.argsort(-placed.scores, kind="stable"))
+
+
+def as_objects(found: Found, class_names: Sequence[str], source: str) -> list[Object]:
+    """The boxes as values of :data:`artray.schema.OBJECT`; float32 numbers stay exactly what they are."""
+    return [
+        {
+            "class_name": (name := class_names[class_id]),
+            "category": CATEGORY[name],
+            "score": score,
+            **dict(zip(("x1_px", "y1_px", "x2_px", "y2_px"), box, strict=True)),
+            "source": source,
+        }
+        for box, score, class_id in zip(*(column.tolist() for column in found), strict=True)
+    ]
+
+
+@registry.register("mtcnn")
+def build_mtcnn(card: Card, device: str) -> Mtcnn:
+    """The face detector that a card describes; its weights have the roles ``pnet``, ``rnet`` and ``onet``.
+
+    Raises:
+        ConfigError: the card lacks weights, has a setting that is none, or they do not fit.
+        TransientError: its weights cannot be reached.
+    """
+    owner, roles = f"card {card.name}", ("pnet", "rnet", "onet")
+    if set(card.weights) != set(roles):
+        raise ConfigError(
+            f"{owner}: weights: expected the roles {', '.join(roles)}, got {', '.join(card.weights) or 'none'}"
+        )
+    pnet, rnet, onet = (weights.fetch(card.weights[role], owner) for role in roles)
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in card.settings.items()
+    }
+    try:
+        return Mtcnn(pnet, rnet, onet, device=device, **values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{owner}: settings: {error}") from error

@@ -1,0 +1,278 @@
+"""torchvision's detectors (Faster R-CNN, RetinaNet, SSDLite, FCOS) behind one call.
+
+A model is built without weights and then loaded from tensors: published COCO weights or anybody's fine-tuned ones.
+Two things are easily lost that way, and are put back here: torchvision freezes the backbone's batch norms of some of
+its models only when it loads weights itself, and it pads images of a batch to the largest of them, which changes what
+is found in the smaller ones.
+"""
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from artray.detect.detector import Image
+from artray.detect.found import Found
+from artray.errors import ConfigError
+from artray.models import registry, weights
+from artray.models.cards import Card
+from artray.taxonomy import CATEGORY
+
+Labels: TypeAlias = Mapping[str, str | None]
+"""The model's own label to a class of artray's taxonomy, or None where it has none."""
+
+NO_OBJECT: Final = ("__background__", "N/A")
+"""Names of ids that stand for no object: the background, and the gaps in COCO's numbering."""
+
+
+class Trait(NamedTuple):
+    """What torchvision's constructors do not say of themselves."""
+
+    network: type[nn.Module]  # whose arguments the constructor takes too
+    score_setting: str  # the name that this has for the lowest score that it keeps
+    frozen_eps: float | None  # of the frozen batch norms that its published weights were trained with; None: not frozen
+
+
+ARCHITECTURES: Final = MappingProxyType(
+    {
+        "fasterrcnn_resnet50_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 0.0),
+        "fasterrcnn_resnet50_fpn_v2": Trait(detection.FasterRCNN, "box_score_thresh", None),
+        "fasterrcnn_mobilenet_v3_large_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 1e-5),
+        "fasterrcnn_mobilenet_v3_large_320_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 1e-5),
+        "retinanet_resnet50_fpn": Trait(detection.RetinaNet, "score_thresh", 0.0),
+        "retinanet_resnet50_fpn_v2": Trait(detection.RetinaNet, "score_thresh", None),
+        "fcos_resnet50_fpn": Trait(detection.FCOS, "score_thresh", 1e-5),
+        "ssdlite320_mobilenet_v3_large": Trait(SSD, "score_thresh", None),
+    }
+)
+"""Constructors of torchvision.models.detection, by name."""
+
+
+class Torchvision:
+    """A torchvision detector that answers in artray's classes.
+
+    Args:
+        model: one of torchvision's detectors, as :func:`build` makes it.
+        classes: what the model's ids mean, from 0 on.
+        labels: what each of ``classes`` is called in artray.
+        device: where it runs, "cpu" or "cuda".
+
+    Raises:
+        ConfigError: a class is not in ``labels``, or a label not in the taxonomy.
+    """
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], labels: Labels, device: str = "cpu") -> None:
+        self._class_names, self._class_ids = label_table(classes, labels)
+        self._device = torch.device(device)
+        self._model: Any = model.to(self._device).eval()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the taxonomy that it can find, in the order in which ``classes`` first names them."""
+        return self._class_names
+
+    def __call__(self, images: Sequence[Image]) -> list[Found]:
+        """What each image shows, in descending order of score, at most the constructor's ``detections_per_img`` boxes.
+
+        Args:
+            images: uint8[H, W, 3] RGB, of any sizes.
+
+        Returns:
+            boxes_xyxy in pixels of each image, within it; labels that map to nothing are left out.
+        """
+        found: dict[int, Found] = {}
+        for group in self._groups(images):
+            tensors = [_tensor(images[index], self._device) for index in group]
+            with torch.inference_mode():
+                outputs = self._model(tensors)
+            found.update(zip(group, map(self._found, outputs), strict=True))
+        return [found[index] for index in range(len(images))]
+
+    def _groups(self, images: Sequence[Image]) -> list[list[int]]:
+        """Which images share a forward pass: none on a CPU, elsewhere those of one padded size.
+
+        A CPU gains nothing from batching networks of this size, and its kernels round differently with the number of
+        images; padding to a larger neighbour would move boxes on any device.
+        """
+        if self._device.type == "cpu":
+            return [[index] for index in range(len(images))]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            groups.setdefault(padded_size(self._model.transform, *image.shape[:2]), []).append(index)
+        return list(groups.values())
+
+    def _found(self, output: Mapping[str, Tensor]) -> Found:
+        """The model's answer for one image, in artray's classes."""
+        class_ids = self._class_ids[output["labels"].cpu().numpy()]
+        known = class_ids >= 0
+        boxes, scores = output["boxes"].cpu().numpy(), output["scores"].cpu().numpy()
+        return Found(boxes[known], scores[known], class_ids[known])
+
+
+def _tensor(image: Image, device: torch.device) -> Tensor:
+    """float32[3, H, W] in [0, 1]; a copy, as batches are read-only views."""
+    return torch.from_numpy(image.astype(np.float32)).to(device).permute(2, 0, 1).contiguous().div_(255)
+
+
+def padded_size(transform: Any, height_px: int, width_px: int) -> tuple[int, int]:
+    """The size at which the network sees an image: resized, and padded on the right and at the bottom.
+
+    Args:
+        transform: a detector's ``transform``.
+        height_px: the image's height.
+        width_px: the image's width.
+
+    Returns:
+        Height and width in pixels.
+
+    Source: torchvision.models.detection.transform.GeneralizedRCNNTransform.
+    """
+    if transform.fixed_size is not None:
+        height, width = transform.fixed_size[1], transform.fixed_size[0]
+    else:
+        sides = (height_px, width_px)
+        scale = min(transform.min_size[-1] / min(sides), transform.max_size / max(sides))
+        height, width = (math.floor(side * scale) for side in sides)
+    step = transform.size_divisible
+    return math.ceil(height / step) * step, math.ceil(width / step) * step
+
+
+def label_table(classes: Sequence[str], labels: Labels) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The classes of artray that a model can find, and which of them each of its own ids is.
+
+    Args:
+        classes: what the model's ids mean, from 0 on.
+        labels: a class of the taxonomy, or None, for each of them; those in :data:`NO_OBJECT` need none.
+
+    Returns:
+        Names, each once, and int64[len(classes)] of indices into them; -1 where an id maps to nothing.
+
+    Raises:
+        ConfigError: an id without label, a label of no id, or one that is not of the taxonomy.
+
+    >>> label_table(["__background__", "person", "bus", "sheep"],
+    ...             {"person": "persons (others)", "bus": None, "sheep": "animals (others)"})
+    (('persons (others)', 'animals (others)'), array([-1,  0, -1,  1]))
+    """
+    forgotten = [name for name in classes if name not in labels and name not in NO_OBJECT]
+    if forgotten:
+        raise ConfigError(f"labels: expected an entry for every class, got none for {forgotten[0]!r}; null drops it")
+    for source, target in labels.items():
+        if source not in classes:
+            raise ConfigError(f"labels: expected names of the card's classes, got {source!r}")
+        if target is not None and target not in CATEGORY:
+            raise ConfigError(f"labels.{source}: expected a class of the taxonomy or null, got {target!r}")
+    targets = [labels.get(name) for name in classes]
+    names = tuple(dict.fromkeys(target for target in targets if target is not None))
+    return names, np.array([-1 if target is None else names.index(target) for target in targets], dtype=np.int64)
+
+
+def build(
+    architecture: str,
+    num_classes: int,
+    tensors: Mapping[str, Tensor],
+    score_min: float,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> nn.Module:
+    """One of torchvision's detectors with the given weights, on the CPU, in evaluation mode.
+
+    Args:
+        architecture: one of :data:`ARCHITECTURES`.
+        num_classes: ids that the model tells apart, the background among them.
+        tensors: the state dict of such a model.
+        score_min: boxes must score at least this, in [0, 1].
+        settings: the constructor's own further arguments (min_size, box_nms_thresh, ...), and ``frozen_eps``: of the
+            backbone's frozen batch norms if the weights were trained with other ones than torchvision's published
+            (null: they were not frozen).
+
+    Raises:
+        ConfigError: an unknown architecture or setting, or weights that do not fit; names the first that differs.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ConfigError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    trait, arguments = ARCHITECTURES[architecture], dict(settings)
+    frozen_eps = arguments.pop("frozen_eps", trait.frozen_eps)
+    # torchvision keeps scores above its threshold: the next number below keeps those at score_min too
+    arguments[trait.score_setting] = float(np.nextafter(np.float32(score_min), np.float32(-1)))
+    taken = inspect.signature(trait.network.__init__).parameters
+    unknown = next((name for name in arguments if name not in taken), None)
+    if unknown is not None:  # torchvision would take it and do nothing
+        raise ConfigError(f"settings: expected arguments of torchvision's {trait.network.__name__}, got {unknown!r}")
+    construct = getattr(detection, architecture)
+    try:
+        model: nn.Module = construct(weights=None, weights_backbone=None, num_classes=num_classes, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"settings: torchvision's {architecture} refuses them: {error}") from error
+    if frozen_eps is not None:
+        freeze_norms(model.get_submodule("backbone"), frozen_eps)
+    load(model, tensors)
+    return model.eval()
+
+
+def freeze_norms(module: nn.Module, eps: float) -> None:
+    """Replace every batch norm below ``module`` by a frozen one, as torchvision does when it loads weights itself.
+
+    Source: torchvision.models.detection: ``norm_layer = FrozenBatchNorm2d if is_trained``, ``overwrite_eps``.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features, eps))
+        else:
+            freeze_norms(child, eps)
+
+
+def load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a state dict, all of it; only the batch norms' counters of training steps may lack or be left over.
+
+    Raises:
+        ConfigError: names the first tensor that lacks, has another shape, or is not the model's.
+    """
+    expected, given = _weights_of(model.state_dict()), _weights_of(tensors)
+    for name, tensor in expected.items():
+        if name not in given:
+            raise ConfigError(f"weights: expected a tensor {name}, got none; are they this architecture's?")
+        shape, got = tuple(tensor.shape), tuple(given[name].shape)
+        if shape != got:
+            raise ConfigError(f"weights: {name}: expected shape {shape}, got {got}; does the number of classes agree?")
+    extra = next((name for name in given if name not in expected), None)
+    if extra is not None:
+        raise ConfigError(
+            f"weights: expected {len(expected)} tensors, got {extra} besides; are they this architecture's?"
+        )
+    model.load_state_dict(given, strict=False)
+
+
+def _weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without counters of training steps, which frozen batch norms have not and evaluation never reads."""
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
+
+
+def from_card(card: Card, device: str) -> Torchvision:
+    """The detector that a card describes; its weights have the role ``model``.
+
+    Raises:
+        ConfigError: the card lacks its weights or classes, or they do not fit.
+        TransientError: its weights cannot be reached.
+    """
+    owner = f"card {card.name}"
+    if "model" not in card.weights or not card.classes:
+        raise ConfigError(f"{owner}: expected classes, and weights with the role model")
+    tensors = weights.read_tensors(weights.fetch(card.weights["model"], owner))
+    try:
+        model = build(card.architecture, len(card.classes), tensors, card.score_min, card.settings)
+        return Torchvision(model, card.classes, card.labels, device)
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: {error}") from error
+
+
+for _architecture in ARCHITECTURES:
+    registry.register(_architecture)(from_card)
