@@ -1,0 +1,106 @@
+"""The picture behind a record, or any other, as the pipeline sees it: decoded in a guarded process, upright, RGB."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from artray.config import ArchiveConfig, DecodeConfig
+from artray.errors import ConfigError, RowError
+from artray.store.layout import Store
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Picture(NamedTuple):
+    """A decoded picture."""
+
+    pixels: Pixels  # uint8[H, W, 3]
+    width_px: int  # of the original, upright
+    height_px: int
+
+    def crop(self, region: Sequence[float]) -> Pixels:
+        """The part x1, y1, x2, y2, in pixels of the original: uint8[h, w, 3], h and w at least 1.
+
+        Raises:
+            ConfigError: no part of the picture.
+        """
+        x1, y1, x2, y2 = region
+        size = f"{self.width_px} x {self.height_px}"
+        if not (0 <= x1 < x2 <= self.width_px and 0 <= y1 < y2 <= self.height_px):
+            text = ",".join(f"{value:g}" for value in region)
+            raise ConfigError(f"--region {text}: expected 0 <= x1 < x2 and 0 <= y1 < y2 within {size} pixels")
+        scale_x, scale_y = self.pixels.shape[1] / self.width_px, self.pixels.shape[0] / self.height_px
+        left, top = min(int(x1 * scale_x), self.pixels.shape[1] - 1), min(int(y1 * scale_y), self.pixels.shape[0] - 1)
+        right, bottom = max(left + 1, round(x2 * scale_x)), max(top + 1, round(y2 * scale_y))
+        return self.pixels[top:bottom, left:right]
+
+
+def of_record(record: dict[str, Any], max_side_px: int) -> Picture:
+    """The picture of a record, no larger than ``max_side_px`` on its longer side.
+
+    Raises:
+        ConfigError: it is gone, was changed since, or cannot be decoded.
+        TransientError: the storage does not answer.
+    """
+    return _read(str(record["uri"]), str(record["version"]), max_side_px, str(record["image_id"]))
+
+
+def of_file(path: str | os.PathLike[str], max_side_px: int) -> Picture:
+    """The picture in a local file.
+
+    Raises:
+        ConfigError: there is none, or it cannot be decoded.
+    """
+    target = Path(path).expanduser().absolute()
+    try:
+        status = target.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: neither an image_id of the store nor a file ({error.strerror})") from error
+    return _read(str(target), f"{status.st_mtime_ns}-{status.st_size}", max_side_px, str(path))
+
+
+def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """The embedding float32[D] of a picture, by the model that made the store's.
+
+    Raises:
+        ConfigError: the store has none, or its card is another one by now.
+    """
+    described = (store.read_json("store.json") or {}).get("embedding")
+    if not described:
+        raise ConfigError(f"{store.uri}: has no embeddings; run artray process with a profile that yields them")
+    from artray.classify.model import Embedder
+    from artray.models import cards
+
+    card = cards.load(described["card"])
+    if card.fingerprint() != described["fingerprint"]:
+        raise ConfigError(
+            f"card {card.name}: is not the one that {store.uri} was made with; run artray process again, or restore it"
+        )
+    vector: npt.NDArray[np.float32] = Embedder(card)([pixels])[0]
+    return vector
+
+
+def decode_config(store: Store) -> DecodeConfig:
+    """How the latest run decoded, so that the same picture has the same embedding again."""
+    runs = store.runs()
+    return DecodeConfig.model_validate(runs[-1]["profile"]["decode"]) if runs else DecodeConfig()
+
+
+def _read(uri: str, version: str, max_side_px: int, name: str) -> Picture:
+    from artray.archive import reading
+    from artray.archive.pool import DecodePool
+
+    cfg = DecodeConfig(max_side_px=max_side_px, processes=1)
+    try:
+        data = reading.read(uri, version, ArchiveConfig().max_file_bytes)
+    except RowError as error:
+        raise ConfigError(f"{name}: its picture cannot be read: {error}") from error
+    with DecodePool(cfg) as pool:
+        found = next(iter(pool.decode_many([data])))
+    if isinstance(found, RowError):
+        raise ConfigError(f"{name}: its picture cannot be decoded: {found}")
+    return Picture(found.pixels, found.width_px, found.height_px)

@@ -1,0 +1,139 @@
+"""The records as tables for DuckDB.
+
+``stored``   every record
+``works``    one row per image that has not vanished
+``objects``  one row per detected box of these: image_id, then the box's fields
+
+A local store's Parquet parts are read by DuckDB itself, which skips columns and row groups best; on S3, where DuckDB
+would need an extension, they are read through a pyarrow dataset over the store's own file system.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from artray import schema
+from artray.store.records import Records
+
+Connection: TypeAlias = Any
+"""A duckdb.DuckDBPyConnection."""
+
+VIEWS: Final = (
+    "CREATE VIEW works AS SELECT * FROM stored WHERE vanished_at IS NULL",
+    "CREATE VIEW objects AS SELECT image_id, unnest(objects, recursive := true) FROM works",
+)
+GLOB: Final = frozenset("*?[]{}")
+
+
+@contextmanager
+def opened(records: Records) -> Iterator[Connection]:
+    """A connection that has the views of these records at their version; for artray's own statements only."""
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        define(connection, parts(records), records)
+        yield connection
+    finally:
+        connection.close()
+
+
+def parts(records: Records) -> list[str]:
+    """The Parquet files that DuckDB can read itself: those of a local store.
+
+    Empty where it cannot: on S3, in a table without parts, and under a path that DuckDB would take for a pattern.
+    """
+    paths = _paths(records) if records.store.is_local else []
+    return [] if any(GLOB & set(path) for path in paths) else paths
+
+
+def define(connection: Connection, files: Sequence[str], records: Records | None) -> None:
+    """Create the views over ``files``, or over ``records`` where there are none."""
+    if files:
+        connection.read_parquet(list(files)).create_view("stored")
+    elif records is not None:
+        connection.register("stored", dataset(records))
+    for statement in VIEWS:
+        connection.execute(statement)
+
+
+def dataset(records: Records) -> Any:
+    """The records as a pyarrow.dataset.Dataset, through the store's own file system.
+
+    Not DeltaTable.to_pyarrow_dataset(): of a part whose log entry has statistics of some columns only, that takes
+    the others' bounds to be null, and filters on these find nothing.
+    """
+    import pyarrow.dataset
+
+    parquet, filesystem = pyarrow.dataset.ParquetFileFormat(), records.store.filesystem
+    fragments = [parquet.make_fragment(path, filesystem) for path in _paths(records)]
+    return pyarrow.dataset.FileSystemDataset(fragments, schema.RECORD, parquet, filesystem)
+
+
+def batches(records: Records, columns: Sequence[str], rows: int, wanted: set[str] | None = None) -> Iterator[pa.Table]:
+    """Columns of the records, at most so many rows at a time, one part after the other.
+
+    Args:
+        records: whose.
+        columns: their names.
+        rows: how many at a time, at most.
+        wanted: only these images; of a part that has none of them, only the names are read.
+    """
+    values = None if wanted is None else pa.array(sorted(wanted), pa.string())
+    for fragment in dataset(records).get_fragments() if wanted is None or wanted else ():
+        if values is not None:
+            names = fragment.to_table(schema=schema.RECORD, columns=["image_id"])["image_id"]
+            if not pc.any(pc.is_in(names, value_set=values)).as_py():
+                continue
+        for batch in fragment.to_batches(schema=schema.RECORD, columns=columns, batch_size=rows, batch_readahead=2):
+            table = pa.Table.from_batches([batch])
+            if values is not None:
+                table = table.filter(pc.is_in(table["image_id"], value_set=values))
+            if len(table):
+                yield table
+
+
+def _paths(records: Records) -> list[str]:
+    """The parts' paths inside the store's file system."""
+    names = records.delta().get_add_actions(flatten=True).column("path").to_pylist()
+    return [f"{records.store.records.root}/{unquote(name)}" for name in names]
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    """A table's rows as plain dicts; a map is a dict, too."""
+    return table.to_pylist(maps_as_pydicts="lossy")  # type: ignore[no-any-return]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: times in ISO 8601, bytes in hexadecimal, null for what is not a finite number.
+
+    >>> plain({"a": float("nan"), "b": datetime(2024, 1, 2), "c": [b"x"]})
+    {'a': None, 'b': '2024-01-02T00:00:00', 'c': ['78']}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    """A value of one of the rarer types as JSON knows it."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.hex() if isinstance(value, bytes) else str(value)
