@@ -1,0 +1,170 @@
+"""The verbs of the command line as functions: plain arguments in, JSON-shaped dicts out.
+
+    import artray
+    artray.process("/photos", "/store")
+    artray.find("/store", type="drawing", object=["faces:0.9"])
+
+Each raises the errors of artray.errors; none prints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from artray import config
+from artray.errors import ConfigError
+
+if TYPE_CHECKING:
+    from artray.pipeline.progress import Reporter
+    from artray.store.find import Filters
+
+DEMO_ARCHIVE: Final = "demo-archive"
+DEMO_STORE: Final = "demo-store"
+PICTURE_SIDE_PX: Final = 1600
+"""Longer side of a picture that ``show`` draws on."""
+
+
+def sample(folder: str | Path, *, images: int | None = None, seed: int = 0, defects: int = 0) -> dict[str, Any]:
+    """Write a sample archive: the shipped works, then variations of them; see artray.archive.sample."""
+    from artray.archive.sample import make, works
+
+    written = make.write_archive(Path(folder), len(works.shipped()) if images is None else images, seed, defects)
+    return {"folder": str(folder), "images": written.images, "size_bytes": written.size_bytes} | {
+        "defects": [{"path": str(d.path), "kind": d.kind, "expected": d.expected_kind} for d in written.defects]
+    }
+
+
+def process(
+    archive: str | Path,
+    store: str | Path,
+    *,
+    profile: str | Path = "bundled",
+    set: Sequence[str] = (),
+    metadata: str | Path | None = None,
+    limit: int | None = None,
+    retry_errors: bool = False,
+    moved: bool = False,
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
+    """Process what is new or changed in an archive; see artray.pipeline.run.process."""
+    resolved = config.load(profile, set)
+    if metadata is not None:  # not an override: those are YAML, and a path may be anything
+        resolved = resolved.with_metadata(str(metadata))
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: expected at least 1, got {limit}")
+    from artray.pipeline.progress import Silent
+    from artray.pipeline.run import Options, process
+
+    options = Options(limit=limit, retry_errors=retry_errors, moved=moved)
+    with reporter or Silent() as told:
+        return asdict(process(str(archive), str(store), resolved, told, options))
+
+
+def demo(folder: str | Path = ".", *, reporter: "Reporter | None" = None) -> dict[str, Any]:
+    """Process the sample archive: FOLDER/demo-archive into FOLDER/demo-store."""
+    archive, store = Path(folder) / DEMO_ARCHIVE, Path(folder) / DEMO_STORE
+    if not archive.exists():
+        sample(archive)
+    return process(str(archive), str(store), metadata=str(archive / "works.csv"), reporter=reporter)
+
+
+def index(store: str, *, milvus_uri: str | None = None) -> dict[str, Any]:
+    """Bring the vectors up to date with the records."""
+    from artray.store import layout, records, vectors
+
+    opened = layout.open_store(store)
+    with vectors.Index(opened, milvus_uri) as collection:
+        return collection.sync(records.Records.open(opened))._asdict()
+
+
+def status(store: str) -> dict[str, Any]:
+    """Counts by state, type, genre, object and error kind; runs; lag of the vectors."""
+    from artray.store import layout
+    from artray.store import status as told
+
+    return told.status(layout.open_store(store))
+
+
+def verify(store: str, archive: str | None = None) -> dict[str, Any]:
+    """Whether every promise is kept; see artray.store.verify."""
+    from artray.store import layout
+    from artray.store import verify as proof
+
+    return proof.verify(layout.open_store(store), archive)
+
+
+def find(
+    store: str,
+    *,
+    type: str | None = None,
+    genre: str | None = None,
+    object: Sequence[str] = (),
+    text: str | None = None,
+    error: str | None = None,
+    limit: int = 20,
+    offset: int = 0,
+    sort: str = "image_id",
+) -> dict[str, Any]:
+    """Works that pass the filters; see artray.store.find."""
+    from artray.store import find as search
+    from artray.store import layout
+
+    filters = search.Filters(type, genre, tuple(object), text, error)
+    found = search.find(layout.open_store(store), filters, limit=limit, offset=offset, sort=sort)
+    return {"count": found.count, "works": found.works}
+
+
+def sql(store: str, statement: str, *, max_rows: int = 10_000, timeout_s: float = 30.0) -> dict[str, Any]:
+    """A read-only SELECT over the views ``works`` and ``objects``; see artray.store.sql."""
+    from artray.store import layout
+    from artray.store import sql as ask
+
+    answer = ask.query(layout.open_store(store), statement, timeout_s=timeout_s, max_rows=max_rows)
+    return {"columns": answer.columns, "rows": answer.rows, "more": answer.more}
+
+
+def similar(
+    store: str,
+    query: str,
+    *,
+    k: int = 5,
+    region: Sequence[float] | None = None,
+    filters: "Filters | None" = None,
+    method: str | None = None,
+) -> dict[str, Any]:
+    """Works like one of the store, like any picture, or like a region of either.
+
+    Args:
+        store: which store.
+        query: an image_id of the store, or else a path of a picture.
+        k: how many.
+        region: x1, y1, x2, y2 in pixels of the upright original.
+        filters: what the works must be.
+        method: the embedding; the store has one, and it is the default.
+    """
+    from artray.store import layout
+    from artray.store import similar as search
+
+    opened = layout.open_store(store)
+    return search.answer(opened, query, k=k, region=region, filters=filters, method=method)
+
+
+def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[str, Any]:
+    """One record; with ``out``, also its picture with the boxes drawn on it."""
+    from artray.store import layout
+    from artray.store import show as record
+
+    opened = layout.open_store(store)
+    shown = record.show(opened, image_id)
+    if out is not None:
+        record.save(shown, Path(out), PICTURE_SIDE_PX)
+    return shown
+
+
+def export(store: str, out: str | Path, *, format: str = "parquet") -> dict[str, Any]:
+    """The records as one file: parquet, csv or jsonl."""
+    from artray.store import export as write
+    from artray.store import layout
+
+    return {"path": str(out), "format": format, "rows": write.export(layout.open_store(store), Path(out), format)}

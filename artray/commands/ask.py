@@ -1,0 +1,143 @@
+"""Verbs that ask a store: find, sql, similar, show, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artray import api
+from artray.commands.guard import (
+    GenreOption,
+    Json,
+    ObjectOption,
+    StoreArgument,
+    TextOption,
+    TypeOption,
+    print_json,
+    print_parts,
+    verb,
+)
+from artray.errors import ConfigError
+
+
+@verb("artray find /store --type drawing --object faces:0.9x2", "artray find /store --text 'gogh arles' --json")
+def find(
+    store: StoreArgument,
+    type: TypeOption = None,
+    genre: GenreOption = None,
+    object: ObjectOption = None,
+    text: TextOption = None,
+    error: Annotated[str | None, typer.Option(help="A kind of error, any, or none.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many works.")] = 20,
+    offset: Annotated[int, typer.Option(help="Leave out the first so many.")] = 0,
+    sort: Annotated[str, typer.Option(help="A column, -column for falling order, or metadata.KEY.")] = "image_id",
+    as_json: Json = False,
+) -> None:
+    """Find works by type, genre, objects and words; all filters must hold."""
+    from artray import console
+
+    found = api.find(
+        store,
+        type=type,
+        genre=genre,
+        object=object or (),
+        text=text,
+        error=error,
+        limit=limit,
+        offset=offset,
+        sort=sort,
+    )
+    if as_json:
+        return print_json(found)
+    print_parts(console.works(found["works"]), f"{len(found['works']):,} of {found['count']:,} works")
+    return None
+
+
+@verb('artray sql /store "SELECT genre, count(*) FROM works GROUP BY genre"')
+def sql(
+    store: StoreArgument,
+    statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="A SELECT over works and objects.")],
+    max_rows: Annotated[int, typer.Option(help="At most so many rows.")] = 1_000,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds.")] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Ask in SQL (DuckDB's); read-only, bounded in time and memory."""
+    from artray import console
+
+    answer = api.sql(store, statement, max_rows=max_rows, timeout_s=timeout_s)
+    if as_json:
+        return print_json(answer)
+    print_parts(console.table(answer["columns"], answer["rows"]))
+    if answer["more"]:
+        print_parts(f"the first {max_rows:,} rows; --max-rows shows more")
+    return None
+
+
+@verb("artray similar /store a/b.jpg -k 10", "artray similar /store photo.jpg --region 100,50,400,300 --type painting")
+def similar(
+    store: StoreArgument,
+    query: Annotated[str, typer.Argument(metavar="IMAGE_OR_ID", help="An image_id of the store, or any image file.")],
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
+    region: Annotated[str | None, typer.Option(metavar="x1,y1,x2,y2", help="Pixels of the upright original.")] = None,
+    method: Annotated[str | None, typer.Option(help="The embedding to compare by.")] = None,
+    type: TypeOption = None,
+    genre: GenreOption = None,
+    object: ObjectOption = None,
+    text: TextOption = None,
+    as_json: Json = False,
+) -> None:
+    """Find works like one of the store, like any picture, or like a region of either; score 1 is the same."""
+    from artray import console
+    from artray.store.find import Filters
+
+    filters = Filters(type, genre, tuple(object or ()), text)
+    found = api.similar(store, query, k=k, region=_region(region), filters=filters, method=method)
+    if as_json:
+        return print_json(found)
+    print_parts(console.works(found["works"], first=("rank", "score")))
+    if found.get("note"):
+        print_parts(found["note"])
+    return None
+
+
+def _region(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4:
+        raise ConfigError(f"--region: expected four numbers x1,y1,x2,y2, got {text}")
+    return values
+
+
+@verb("artray show /store a/b.jpg", "artray show /store a/b.jpg --out boxes.jpg")
+def show(
+    store: StoreArgument,
+    image_id: Annotated[str, typer.Argument(metavar="ID", help="An image_id of the store.")],
+    out: Annotated[Path | None, typer.Option(help="Write the picture with its boxes here (.jpg or .png).")] = None,
+    as_json: Json = False,
+) -> None:
+    """One record, and its picture with what was found in it."""
+    from artray import console
+
+    record = api.show(store, image_id, out=out)
+    if as_json:
+        return print_json(record)
+    print_parts(console.record(record))
+    if out is not None:
+        print_parts(f"picture: {out}")
+    return None
+
+
+@verb("artray export /store works.csv --format csv", "artray export /store works.parquet")
+def export(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    format: Annotated[str, typer.Option(help="parquet, csv or jsonl.")] = "parquet",
+    as_json: Json = False,
+) -> None:
+    """Write the records as one file."""
+    written = api.export(store, out, format=format)
+    print_json(written) if as_json else print_parts(f"{written['rows']:,} rows in {out}")

@@ -1,0 +1,70 @@
+"""Verbs on model cards: list, show, add, verify."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from artray.commands.guard import (
+    EXIT_PROMISE,
+    Json,
+    print_json,
+    print_parts,
+    verb,
+)
+
+
+@verb("artray models list")
+def list_(as_json: Json = False) -> None:
+    """Every card that artray knows."""
+    from artray import console
+    from artray.models import cards
+
+    found = [cards.load(name) for name in sorted(cards.known())]
+    if as_json:
+        return print_json([card.model_dump(mode="json") for card in found])
+    rows = [[card.name, card.task, card.architecture, ", ".join(card.yields), card.licence] for card in found]
+    print_parts(console.table(["card", "task", "architecture", "yields", "licence"], rows))
+    return None
+
+
+@verb("artray models show efficientnet-lite0-art")
+def show(name: Annotated[str, typer.Argument(help="A card's name or file.")], as_json: Json = False) -> None:
+    """One card: data, licence, metrics."""
+    import yaml
+
+    from artray.models import cards
+
+    card = cards.load(name).model_dump(mode="json")
+    print_json(card) if as_json else print_parts(yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
+
+
+@verb("artray models add my-card.yaml")
+def add(path: Annotated[Path, typer.Argument(help="A card's YAML file.")], as_json: Json = False) -> None:
+    """Make a card of your own known by its name."""
+    from artray.models import cards
+
+    card = cards.add(path)
+    print_json(card.model_dump(mode="json")) if as_json else print_parts(f"{card.name} can now be named in a profile")
+
+
+@verb("artray models verify", "artray models verify mtcnn")
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Cards; without any, all of them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Hash, load and run every card that can be reached; exits with 1 if one does not work."""
+    from artray import console
+    from artray.models import cards, verify
+
+    found = [(name, verify.verify(cards.load(name))) for name in names or sorted(cards.known())]
+    if as_json:
+        print_json([{"name": name} | result._asdict() for name, result in found])
+    else:
+        rows = [[name, STATES[result.ok], result.detail, f"{result.seconds:.1f}"] for name, result in found]
+        print_parts(console.table(["card", "", "", "seconds"], rows))
+    if any(result.ok is False for _, result in found):
+        raise typer.Exit(EXIT_PROMISE)
+
+
+STATES: Final = {True: "ok", False: "BROKEN", None: "-"}

@@ -1,0 +1,282 @@
+"""A run: an archive goes in, committed records come out.
+
+    list -> plan -> process (Ray) -> commit -> tidy -> report
+
+The driver moves names of finished parts into the records' log and nothing else; what it holds does not grow with the
+archive. A run that ends early, by a signal or a failure, has committed all but its last seconds: the next one goes on.
+"""
+
+import queue
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final
+
+import pyarrow as pa
+
+from artray.archive import listing, metadata
+from artray.config import Profile
+from artray.errors import ArtrayError, ConfigError, Interrupted, InvariantError, TransientError
+from artray.location import Location, first_line
+from artray.models import cards
+from artray.models.cards import Card
+from artray.pipeline import plan
+from artray.pipeline.messages import Done, Spec
+from artray.pipeline.plan import Work
+from artray.pipeline.progress import Reporter, Tally
+from artray.pipeline.report import Report, Summary
+from artray.pipeline.sink import Committer
+from artray.store import vectors
+from artray.store.layout import Store, create_store
+from artray.store.lease import Lease
+from artray.store.records import Records
+
+SMALL_PARTS: Final = 8
+"""More files than this that could be one are rewritten at the end of a run."""
+
+POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks of one run, beside its profile."""
+
+    limit: int | None = None  # at most so many images
+    retry_errors: bool = False  # also those that failed before
+    moved: bool = False  # the archive lies at another place than last time
+
+
+def process(archive: str, store: str, profile: Profile, reporter: Reporter, options: Options) -> Summary:
+    """Process what is new or changed in an archive.
+
+    Args:
+        archive: a folder or ``s3://bucket/prefix``.
+        store: likewise; made if there is none.
+        profile: models, sizes and layout.
+        reporter: is told how it goes.
+        options: what this run alone does.
+
+    Returns:
+        The summary; its report is in the store.
+
+    Raises:
+        ConfigError: something that the user gave is wrong; no image was touched.
+        StoreBusyError: another run writes to the store.
+        TransientError: storage, network or cluster failed; run again to resume.
+        Interrupted: SIGINT or SIGTERM came; run again to resume.
+    """
+    described = [cards.load(name) for name in (*profile.classify.cards, *profile.detect.cards)]
+    source = Location.of(archive)
+    listing.check(source)
+    known = metadata.read(Location.of(profile.archive.metadata)) if profile.archive.metadata else None
+    target = create_store(store)
+    _describe(source, target, described, moved=options.moved)
+    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    spec = Spec(profile, run_id, fingerprint(profile, described))
+    with (
+        _stopping() as stop,
+        Lease(target, run_id, reporter.note),
+        Report(target, source.uri, run_id, profile, described) as report,
+    ):
+        run = _Run(source, target, spec, reporter, report.summary, Records.create(target))
+        work = run.prepare(options, known)
+        report.save()
+        if work.images:
+            run.process(work, stop)
+        work.location.remove()
+        run.tidy()
+        report.summary.notes = list(reporter.notes)
+    return report.summary
+
+
+def fingerprint(profile: Profile, described: Sequence[Card]) -> str:
+    """What determines a record, beside its image: every card, and the size that it was decoded to."""
+    made_by = [f"{card.name}@{card.fingerprint()}" for card in described]
+    return ",".join([*made_by, f"decode@{profile.decode.max_side_px}"])
+
+
+def _describe(source: Location, target: Store, described: Sequence[Card], *, moved: bool) -> None:
+    """Tie the store to its archive and its embedding.
+
+    Raises:
+        ConfigError: it belongs to another archive, of which every image would be held to have vanished.
+    """
+    held = target.read_json("store.json") or {}
+    if held.get("archive", source.uri) != source.uri and not moved:
+        raise ConfigError(
+            f"{target.uri}: belongs to the archive {held['archive']}, got {source.uri}; "
+            "name another store, or add --moved if that archive lies there now"
+        )
+    embedding = next(
+        (
+            {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
+            for card in described
+            if "embedding" in card.yields
+        ),
+        None,
+    )
+    target.write_json("store.json", held | {"archive": source.uri, "embedding": embedding})
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps of a run, and what they share."""
+
+    source: Location
+    target: Store
+    spec: Spec
+    reporter: Reporter
+    summary: Summary
+    records: Records
+
+    def prepare(self, options: Options, known: pa.Table | None) -> Work:
+        """List the archive, find out what is to do, and mark what is gone, back again or described anew."""
+        with plan.Planner(self._manifest(), self.records, known) as planner:
+            self.reporter.phase("planning")
+            target = self.target.run(self.spec.run_id) / "work.arrow"
+            work = planner.write_work(target, self.spec.models, retry_errors=options.retry_errors, limit=options.limit)
+            if known is not None and not planner.described():
+                self.reporter.note(f"{self.spec.profile.archive.metadata}: names no image of this archive")
+            vanished = planner.vanished()
+            for changed in (vanished, planner.returned(), planner.relabelled()):
+                if changed.num_rows:
+                    self.records.update(changed, self.spec.run_id)
+        self.summary.vanished = vanished.num_rows
+        self.summary.pending, self.summary.skipped = work.pending, self.summary.images - work.pending
+        return work
+
+    def _manifest(self) -> plan.Manifest:
+        problems: list[str] = []
+        self.reporter.phase("listing")
+        manifest = plan.write_manifest(
+            listing.entries(self.source, self.spec.profile.archive, problems.append),
+            self.target.run(self.spec.run_id) / "manifest.parquet",
+            problems,
+            lambda images: self.reporter.phase(f"listing: {images:,} images"),
+        )
+        for problem in problems:
+            self.reporter.note(problem)
+        if not manifest.images and self.records.count():
+            raise ConfigError(f"{self.source}: expected images, found none, and the store has some; is it mounted?")
+        self.summary.images = manifest.images
+        return manifest
+
+    def process(self, work: Work, stop: threading.Event) -> None:
+        """Run the graph over the work list and commit what comes out of it."""
+        from artray.pipeline import cluster, graph
+
+        self.reporter.phase("starting Ray")
+        with cluster.connected():
+            running = graph.dataset(work, self.spec, self.target.records)
+            tally = Tally(work.images)
+            committer = Committer(self.records, self.spec.run_id, self.spec.profile.store)
+            self.reporter.start(tally)
+            try:
+                for done in _finished(lambda: graph.run(running), stop):
+                    if done is not None:
+                        committer.add(done)
+                        tally.add(done.part.rows, done.errors)
+                    if committer.due:
+                        committer.flush()
+                    self.reporter.update(tally)
+            finally:
+                committer.flush()
+                self._count(tally)
+        if tally.done != work.images:
+            raise InvariantError(f"{self.spec.run_id}: {work.images:,} images were to do, {tally.done:,} came out")
+
+    def _count(self, tally: Tally) -> None:
+        self.summary.done, self.summary.failed = tally.done - tally.failed, tally.failed
+        self.summary.errors = dict(tally.errors.most_common())
+        self.summary.pending -= tally.done
+        self.summary.images_per_s = round(tally.images_per_s, 2)
+
+    def tidy(self) -> None:
+        """Make few large parts of many small ones, and bring the vectors up to date; neither can lose a row."""
+        if len(self.records.delta().file_uris()) > SMALL_PARTS:
+            self.reporter.phase("compacting")
+            self.records.compact()
+        if self.spec.profile.store.index:
+            self.reporter.phase("indexing")
+            try:
+                with vectors.Index(self.target, self.spec.profile.store.milvus_uri) as index:
+                    index.sync(self.records)
+            except ArtrayError as error:
+                self.reporter.note(f"vectors: {error}; bring them up to date with: artray index {self.target.uri}")
+
+
+def _finished(run: Callable[[], Iterator[Done]], stop: threading.Event) -> Iterator[Done | None]:
+    """What the graph yields, as it comes, and None now and then, so that commits are due in time.
+
+    Raises:
+        Interrupted: ``stop`` was set.
+        ArtrayError: the graph failed.
+    """
+    arrived: queue.Queue[Done | BaseException | None] = queue.Queue(maxsize=1_000)
+    threading.Thread(target=_pump, args=(run, arrived), name="artray-graph", daemon=True).start()
+    while True:
+        if stop.is_set():
+            raise Interrupted("stopped; what was committed stays: run the same command again to go on")
+        try:
+            got = arrived.get(timeout=POLL_S)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(got, BaseException):
+            raise _foreign(got) from got
+        if got is None:
+            return
+        yield got
+
+
+def _pump(run: Callable[[], Iterator[Done]], arrived: "queue.Queue[Done | BaseException | None]") -> None:
+    try:
+        for done in run():
+            arrived.put(done)
+        arrived.put(None)
+    except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for it)
+        arrived.put(error)
+
+
+def _foreign(error: BaseException) -> ArtrayError:
+    """What a worker or Ray raised, as one of ours."""
+    from ray.exceptions import RayError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None)
+        if isinstance(cause, ArtrayError):
+            return cause
+        if isinstance(seen, ArtrayError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, (RayError, ConnectionError)):
+        return TransientError(f"ray: the cluster failed: {first_line(error)}; run again to resume")
+    return InvariantError(f"a worker failed: {first_line(error)}; please report this")
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the second signal ends the process as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
