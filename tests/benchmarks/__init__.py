@@ -1,0 +1,1 @@
+"""Throughput, memory and query benchmarks against rivals: ``python -m tests.benchmarks --help``."""

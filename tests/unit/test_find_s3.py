@@ -1,0 +1,55 @@
+"""Every question of a store on S3, and of one whose parts were rewritten: the same answers as of a local one."""
+
+from pathlib import Path
+
+import pytest
+
+from artray.store import export, find, show, similar, sql
+from artray.store.find import Filters
+from artray.store.layout import Store
+from artray.store.records import Records
+from artray.store.vectors import Index
+from tests import made_store
+
+COUNTS = "SELECT type, count(*), avg(type_score) FROM works GROUP BY type ORDER BY type"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return made_store.store(tmp_path_factory.mktemp("local") / "store", 120, batch=40)
+
+
+def same(first: Store, second: Store, folder: Path) -> None:
+    filters = Filters(type="painting", objects=("animals",))
+    assert find.find(first, filters, sort="-type_score") == find.find(second, filters, sort="-type_score")
+    assert sql.query(first, COUNTS) == sql.query(second, COUNTS)
+    asked = [similar.similar(store, "01/0000001.jpg", 5).works for store in (first, second)]
+    assert asked[0] == asked[1]
+    assert show.show(first, "01/0000001.jpg") == show.show(second, "01/0000001.jpg")
+    lines = []
+    for store in (first, second):
+        export.export(store, folder / "out.jsonl", "jsonl", embedding=True)
+        lines.append(sorted((folder / "out.jsonl").read_text(encoding="utf-8").splitlines()))
+    assert lines[0] == lines[1]
+
+
+def test_on_s3(local: Store, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTRAY_CACHE", str(tmp_path / "cache"))
+    remote = made_store.store(f"s3://{s3_bucket}/a store", 120, batch=40)
+    same(local, remote, tmp_path)
+    with Index(remote) as index:
+        synced = index.sync(Records.open(remote))
+        assert synced.count == synced.upserted > 100
+        found = similar.similar(remote, "01/0000001.jpg", 5, index=index)
+    assert found.note == ""
+    assert found.works == similar.similar(local, "01/0000001.jpg", 5).works
+
+
+def test_rewritten_parts(local: Store, tmp_path: Path) -> None:
+    compacted = made_store.store(tmp_path / "compacted", 120, batch=10)
+    assert Records.open(compacted).compact() > 0
+    same(local, compacted, tmp_path)
+    merged = made_store.store(tmp_path / "merged", 120, batch=120)
+    Records.open(merged).merge(next(made_store.tables(120, batch=40)), "again")
+    assert find.find(local, limit=1000).count == find.find(merged, limit=1000).count
+    assert sql.query(merged, "SELECT count(*) FROM objects").rows[0][0] > 0

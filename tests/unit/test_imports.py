@@ -1,0 +1,34 @@
+"""Only the graph knows Ray: everything else can be imported, and tested, without it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "artray"
+RAY = {"artray.pipeline.graph"}
+"""The graph, and what runs it."""
+
+HAVE_EFFECTS = {"artray.__main__"}
+
+
+def modules() -> list[str]:
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")]
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+def test_only_the_graph_imports_ray() -> None:
+    names = [name for name in modules() if name not in RAY | HAVE_EFFECTS]
+    assert "artray.pipeline.worker" in names
+    script = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'ray' in sys.modules: sys.exit(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+
+
+def test_modules_are_short() -> None:
+    long = {path.name: lines for path in PACKAGE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400}
+    assert long == {}

@@ -1,0 +1,121 @@
+"""Similar works: the index and the comparison with all records say the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artray.errors import ConfigError
+from artray.store.find import Filters
+from artray.store.layout import Store
+from artray.store.records import Records
+from artray.store.similar import best, scores, similar, unit
+from artray.store.vectors import Index
+from tests import made_store
+
+QUERY = "01/0000001.jpg"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return made_store.store(tmp_path_factory.mktemp("similar") / "store", 300, batch=100)
+
+
+@pytest.fixture(scope="module")
+def index(store: Store):
+    with Index(store) as opened:
+        opened.sync(Records.open(store))
+        yield opened
+
+
+def expected(store: Store, k: int) -> list[str]:
+    """By numpy, over all good rows."""
+    columns = ["image_id", "embedding", "error", "vanished_at"]
+    rows = [
+        row
+        for row in Records.open(store).delta().to_pyarrow_table(columns=columns).to_pylist()
+        if row["error"] == "" and row["vanished_at"] is None
+    ]
+    matrix = np.array([row["embedding"] for row in rows])
+    query = matrix[[row["image_id"] for row in rows].index(QUERY)]
+    order = np.argsort(-(matrix @ query))
+    return [rows[i]["image_id"] for i in order if rows[i]["image_id"] != QUERY][:k]
+
+
+def test_the_nearest_come_first_and_the_query_is_not_among_them(store: Store) -> None:
+    found = similar(store, QUERY, 10)
+    assert [work["image_id"] for work in found.works] == expected(store, 10)
+    assert [work["rank"] for work in found.works] == list(range(1, 11))
+    assert found.works[0]["score"] >= found.works[-1]["score"]
+    assert found.works[0]["metadata"]["artist"]
+    assert found.note == ""
+
+
+@pytest.mark.parametrize(
+    ("filters", "note"),
+    [
+        (Filters(), ""),
+        (Filters(type="Painting"), ""),
+        (Filters(genre="portrait", objects=("animals",)), ""),
+        (Filters(objects=("persons (others)",)), ""),
+        (Filters(objects=("dog:0.5",)), "knows type"),
+        (Filters(text="gogh"), "knows type"),
+    ],
+)
+def test_the_index_says_the_same(store: Store, index: Index, filters: Filters, note: str) -> None:
+    with_index, without = similar(store, QUERY, 5, filters, index=index), similar(store, QUERY, 5, filters)
+    assert with_index.works == without.works
+    assert with_index.note.count(note)
+    assert bool(with_index.note) == bool(note)
+
+
+def test_a_query_by_embedding(store: Store, index: Index) -> None:
+    hit = index.get(QUERY)
+    assert hit is not None
+    found = similar(store, hit.embedding * 3, 2, index=index)  # any length
+    assert (found.query, found.works[0]["image_id"], found.works[0]["score"]) == ("image", QUERY, 1.0)
+
+
+def test_an_index_that_lags_or_is_empty_is_not_asked(store: Store, tmp_path: Path) -> None:
+    made = made_store.store(tmp_path / "store", 60)
+    with Index(made) as behind:
+        found = similar(made, QUERY, 3, index=behind)
+        assert "empty" in found.note
+        assert len(found.works) == 3
+        behind.sync(Records.open(made))
+        assert similar(made, QUERY, 3, index=behind).note == ""
+        later = list(made_store.tables(70, batch=60))[1]
+        Records.open(made).append(later, "later")
+        assert "10 images behind" in similar(made, QUERY, 3, index=behind).note
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments", "message"),
+    [
+        ("no.jpg", {}, "no such image"),
+        ("49/0000049.jpg", {}, r"failed \(truncated\)"),
+        (QUERY, {"k": 0}, "-k: expected 1"),
+        (QUERY, {"method": "colour"}, "--method colour: expected embedding"),
+        (QUERY, {"filters": Filters(type="paintng")}, "did you mean painting"),
+        ([0.0] * 8, {}, "not all zero"),
+        ([float("nan")] * 8, {}, "finite"),
+        ([[1.0]], {}, "one vector"),
+    ],
+)
+def test_wrong_questions(store: Store, query: object, arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        similar(store, query, **arguments)  # type: ignore[arg-type]
+
+
+def test_another_length_has_no_neighbours(store: Store, index: Index) -> None:
+    found = similar(store, [1.0, 0.0], 5, index=index)
+    assert found.works == []
+    assert "vectors of 8 values, the query 2" in found.note
+
+
+def test_scores_are_cosines() -> None:
+    # (3, 4) has norm 5: cosines with (1, 0) and (0, 1) are 3/5 and 4/5
+    assert scores(np.array([[3, 4], [0, 2], [-1, 0]], np.float32), np.array([1, 0], np.float32)) == [0.6, 0.0, -1.0]
+    assert scores(np.empty((0, 2), np.float32), np.array([1, 0], np.float32)) == []
+    assert unit([3, 4]).tolist() == pytest.approx([0.6, 0.8])
+    assert best([], 3) == []
