@@ -116,7 +116,8 @@ def run(setting: Setting, rounds: int, only: Sequence[str], tell: Callable[[str]
     """All contestants, ``rounds`` times in turn.
 
     Returns:
-        ``{name: {"rounds": [...], "median": {...}, "ratio": median over the rounds of artray's speed over this one's}}``
+        Per contestant its ``rounds``, their ``median`` and ``spread``, and the ``ratio``: the median over the rounds of
+        artray's speed over this one's.
     """
     contestants = [c for c in CONTESTANTS if not only or c.name in only]
     measured: dict[str, list[dict[str, Any]]] = {c.name: [] for c in contestants}
