@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from artray import config
 from artray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def process(
     reporter: "Reporter | None" = None,
 ) -> dict[str, Any]:
     """Process what is new or changed in an archive; see artray.pipeline.run.process."""
+    from artray import config
+
     resolved = config.load(profile, set)
     if metadata is not None:  # not an override: those are YAML, and a path may be anything
         resolved = resolved.with_metadata(str(metadata))

@@ -21,7 +21,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = ("torch", "ray", "pyarrow", "numpy", "duckdb", "deltalake", "pymilvus", "PIL", "cv2", "boto3", "timm")
+    heavy = (
+        *("torch", "ray", "pyarrow", "numpy", "duckdb", "deltalake", "pymilvus", "PIL", "cv2", "boto3", "timm"),
+        "pydantic",
+    )
     script = (
         "import sys\nfrom artray.cli import main\nsys.argv = ['artray', '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
