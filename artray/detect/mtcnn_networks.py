@@ -15,17 +15,22 @@ class PRelu(nn.Module):
     """PReLU with a slope per channel, of float32[N, C, H, W] in memory order N, H, W, C.
 
     torch's own is several times slower on a CPU where C is no multiple of the vector's width, so it is shown rows.
+    The slopes must not change once it has been used.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels))
+        self._row: Tensor | None = None  # the slopes of the widest row so far; a narrower one's are its beginning
 
     def forward(self, x: Tensor) -> Tensor:
         """float32[N, C, H, W], likewise."""
         n, channels, height, width = x.shape
         rows = x.permute(0, 2, 3, 1).reshape(n * height, width * channels)
-        return F.prelu(rows, self.weight.repeat(width)).view(n, height, width, channels).permute(0, 3, 1, 2)
+        if self._row is None or len(self._row) < width * channels:
+            self._row = self.weight.detach().repeat(width)
+        slopes = self._row[: width * channels]
+        return F.prelu(rows, slopes).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 class ColumnsFirst(nn.Module):

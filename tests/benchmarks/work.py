@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from torchvision import transforms
 
 from artray import config, schema
+from artray.models import cards, trunks, weights
 from artray.schema import Batch
 
 BATCH_IMAGES = 16
@@ -62,8 +65,6 @@ class Models:
     """
 
     def __init__(self, profile: config.Profile, threads: int | None) -> None:
-        import torch
-
         from artray.classify.stage import Classify
         from artray.detect.stage import Detect
 
@@ -82,6 +83,37 @@ class Models:
             "error_detail": [""] * len(ids),
         }
         return schema.table(self.detect(self.classify(batch)), RESULT)
+
+
+class PlainModels(Models):
+    """The same weights in the code that a user of a guide writes: whole batches through timm's network as it is.
+
+    ``threads`` as of :class:`Models`. The face detector is artray's own here, too: no other in torch can be installed.
+    """
+
+    def __init__(self, profile: config.Profile, threads: int | None) -> None:
+        super().__init__(profile, threads)
+        self.classify.embedders = {
+            card.trunk_key(): PlainEmbedder(card) for card in map(cards.load, profile.classify.cards)
+        }
+
+
+class PlainEmbedder:
+    """Resize, normalise, one forward pass of the batch, unit norm."""
+
+    def __init__(self, card: cards.Card) -> None:
+        self.trunk = trunks.load(card.architecture, weights.read_tensors(weights.fetch(card.weights["trunk"], "guide")))
+        size = (card.input.size_px, card.input.size_px)
+        mean, std = ([value / 255 for value in values] for values in (card.input.mean, card.input.std))
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Resize(size), transforms.Normalize(mean, std)]
+        )
+
+    def __call__(self, images: Sequence[Any]) -> Any:
+        """float32[N, D] of uint8[H, W, 3] pictures."""
+        with torch.inference_mode():
+            features = self.trunk(torch.stack([self.transform(image) for image in images]))
+            return torch.nn.functional.normalize(features).numpy()
 
 
 def ready(out: Path) -> None:

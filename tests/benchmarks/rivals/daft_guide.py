@@ -20,8 +20,9 @@ ANSWER = DataType.from_arrow_type(pa.struct(list(work.RESULT)[1:]))
 class Predictor:
     """The models, in a process of their own."""
 
-    def __init__(self, task: work.Task, threads: int | None) -> None:
-        self.models, self.max_side_px = work.Models(task.profile, threads), task.profile.decode.max_side_px
+    def __init__(self, task: work.Task, tuned: bool) -> None:
+        self.models = work.Models(task.profile, threads=1) if tuned else work.PlainModels(task.profile, threads=None)
+        self.max_side_px = task.profile.decode.max_side_px
         work.ready(task.out)
 
     @daft.method.batch(return_dtype=ANSWER, batch_size=work.BATCH_IMAGES)
@@ -35,10 +36,10 @@ class Predictor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, help="of torch in each process; otherwise as many as torch likes")
+    parser.add_argument("--tuned", action="store_true", help="artray's model code, and one thread in each process")
     own, sys.argv[1:] = parser.parse_known_args()
     task = work.task()
-    predictor = daft.cls(Predictor, max_concurrency=task.cores, use_process=True)(task, own.threads)
+    predictor = daft.cls(Predictor, max_concurrency=task.cores, use_process=True)(task, own.tuned)
     paths = [str(path) for path in work.pictures(task.archive)]
     (
         daft.from_pydict({"image_id": paths})

@@ -23,8 +23,8 @@ EXTENSIONS = [suffix.removeprefix(".") for suffix in work.SUFFIXES]
 class Predictor:
     """The models, in an actor."""
 
-    def __init__(self, task: work.Task) -> None:
-        self.models = work.Models(task.profile, threads=1)
+    def __init__(self, task: work.Task, models: type[work.Models]) -> None:
+        self.models = models(task.profile, threads=1)
         work.ready(task.out)
 
     def __call__(self, batch: dict[str, Any]) -> pa.Table:
@@ -41,11 +41,11 @@ def transform(row: dict[str, Any], profile: Profile) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--actor-per-half-core", action="store_true")
+    parser.add_argument("--tuned", action="store_true", help="artray's model code, and an actor per core")
     own, sys.argv[1:] = parser.parse_known_args()
     task = work.task()
     # Actors that reserve all cores leave none to read with: the job would hang, as Ray warns.
-    actors, cpus = (task.cores, 0.5) if own.actor_per_half_core else (max(1, task.cores - 1), 1.0)
+    actors, cpus = (task.cores, 0.5) if own.tuned else (max(1, task.cores - 1), 1.0)
     ray.init(num_cpus=task.cores, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     (
@@ -53,7 +53,7 @@ def main() -> None:
         .map(functools.partial(transform, profile=task.profile))
         .map_batches(
             Predictor,
-            fn_constructor_args=(task,),
+            fn_constructor_args=(task, work.Models if own.tuned else work.PlainModels),
             batch_size=work.BATCH_IMAGES,
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=cpus,
