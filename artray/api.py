@@ -24,11 +24,21 @@ PICTURE_SIDE_PX: Final = 1600
 """Longer side of a picture that ``show`` draws on."""
 
 
-def sample(folder: str | Path, *, images: int | None = None, seed: int = 0, defects: int = 0) -> dict[str, Any]:
+def sample(
+    folder: str | Path,
+    *,
+    images: int | None = None,
+    seed: int = 0,
+    defects: int = 0,
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
     """Write a sample archive: the shipped works, then variations of them; see artray.archive.sample."""
     from artray.archive.sample import make, works
+    from artray.pipeline.progress import Silent, counting
 
-    written = make.write_archive(Path(folder), len(works.shipped()) if images is None else images, seed, defects)
+    count = len(works.shipped()) if images is None else images
+    with reporter or Silent() as told:
+        written = make.write_archive(Path(folder), count, seed, defects, counting(told, "writing"))
     return {"folder": str(folder), "images": written.images, "size_bytes": written.size_bytes} | {
         "defects": [{"path": str(d.path), "kind": d.kind, "expected": d.expected_kind} for d in written.defects]
     }
@@ -70,13 +80,14 @@ def demo(folder: str | Path = ".", *, reporter: "Reporter | None" = None) -> dic
     return process(str(archive), str(store), metadata=str(archive / "works.csv"), reporter=reporter)
 
 
-def index(store: str, *, milvus_uri: str | None = None) -> dict[str, Any]:
+def index(store: str, *, milvus_uri: str | None = None, reporter: "Reporter | None" = None) -> dict[str, Any]:
     """Bring the vectors up to date with the records."""
+    from artray.pipeline.progress import Silent, counting
     from artray.store import layout, records, vectors
 
     opened = layout.open_store(store)
-    with vectors.Index(opened, milvus_uri) as collection:
-        return collection.sync(records.Records.open(opened))._asdict()
+    with vectors.Index(opened, milvus_uri) as collection, reporter or Silent() as told:
+        return collection.sync(records.Records.open(opened), counting(told, "indexing"))._asdict()
 
 
 def status(store: str) -> dict[str, Any]:
@@ -163,9 +174,10 @@ def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[st
     return shown
 
 
-def export(store: str, out: str | Path, *, format: str = "parquet") -> dict[str, Any]:
-    """The records as one file: parquet, csv or jsonl."""
+def export(store: str, out: str | Path, *, format: str = "parquet", embeddings: bool = False) -> dict[str, Any]:
+    """The records as one file: parquet, csv or jsonl; with ``embeddings``, these too (not in CSV)."""
     from artray.store import export as write
     from artray.store import layout
 
-    return {"path": str(out), "format": format, "rows": write.export(layout.open_store(store), Path(out), format)}
+    rows = write.export(layout.open_store(store), Path(out), format, embedding=embeddings)
+    return {"path": str(out), "format": format, "rows": rows}

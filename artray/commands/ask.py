@@ -131,13 +131,14 @@ def show(
     return None
 
 
-@verb("artray export /store works.csv --format csv", "artray export /store works.parquet")
+@verb("artray export /store works.csv --format csv", "artray export /store works.parquet --embeddings")
 def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     format: Annotated[str, typer.Option(help="parquet, csv or jsonl.")] = "parquet",
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Write the embeddings, too (not in CSV).")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the records as one file."""
-    written = api.export(store, out, format=format)
+    written = api.export(store, out, format=format, embeddings=embeddings)
     print_json(written) if as_json else print_parts(f"{written['rows']:,} rows in {out}")

@@ -75,7 +75,9 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Write a sample archive of public-domain works, for trying and for measuring."""
-    written = api.sample(folder, images=images, seed=seed, defects=defects)
+    from artray.pipeline.progress import reporter
+
+    written = api.sample(folder, images=images, seed=seed, defects=defects, reporter=reporter())
     if as_json:
         return print_json(written)
     broken = f" and {len(written['defects']):,} broken files" if written["defects"] else ""
@@ -131,7 +133,9 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Bring the vectors up to date with the records; process does so at its end."""
-    synced = api.index(store, milvus_uri=milvus_uri)
+    from artray.pipeline.progress import reporter
+
+    synced = api.index(store, milvus_uri=milvus_uri, reporter=reporter())
     told = f"{synced['upserted']:,} vectors written, {synced['deleted']:,} removed, {synced['count']:,} in all"
     print_json(synced) if as_json else print_parts(told)
 

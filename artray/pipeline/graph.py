@@ -10,7 +10,7 @@ about the same rows, and no block holds more than one part.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -160,7 +160,7 @@ def dataset(work: Work, spec: Spec, records: Location) -> Dataset:
     context.enable_operator_progress_bars = False
     context.raise_original_map_exception = True
     cfg = spec.profile.pipeline
-    most = cfg.max_actors or max(cfg.min_actors, _actors_that_fit(cfg))
+    most = cfg.max_actors or max(cfg.min_actors, actors_that_fit(cfg, ray.cluster_resources()))  # type: ignore[no-untyped-call]
     part_rows = min(cfg.part_rows, max(LEAST_PART_ROWS, work.images // (most * PARTS_PER_ACTOR)))
     pool = _pool(cfg.min_actors, most)
     source = ray.data.read_datasource(Bounds(work, part_rows), num_cpus=0, override_num_blocks=1)
@@ -183,10 +183,17 @@ def _map(
     )
 
 
-def _actors_that_fit(cfg: PipelineConfig) -> int:
-    """How many the cluster's CPUs carry; in the split layout each has a decoding actor beside it."""
+def actors_that_fit(cfg: PipelineConfig, resources: Mapping[str, float]) -> int:
+    """How many the cluster's CPUs and GPUs carry; in the split layout each has a decoding actor beside it.
+
+    >>> actors_that_fit(PipelineConfig(gpus_per_actor=0.5, layout="split"), {"CPU": 16, "GPU": 2})
+    4
+    """
     share = cfg.cpus_per_actor + (cfg.layout == "split")
-    return int(ray.cluster_resources().get("CPU", 1) // share)  # type: ignore[no-untyped-call]
+    by_cpus = int(resources.get("CPU", 1) // share)
+    if not cfg.gpus_per_actor:
+        return by_cpus
+    return min(by_cpus, int(resources.get("GPU", 0) / cfg.gpus_per_actor + 1e-9))
 
 
 def _pool(least: int, most: int) -> ActorPoolStrategy:

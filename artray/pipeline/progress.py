@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, TextIO
 
@@ -59,8 +60,8 @@ class Reporter(Protocol):
     def phase(self, text: str) -> None:
         """What is being done now."""
 
-    def start(self, tally: Tally) -> None:
-        """The images are about to be processed."""
+    def start(self, tally: Tally, doing: str = "processing") -> None:
+        """Something is about to be done with so many images."""
 
     def update(self, tally: Tally) -> None:
         """A part is done, or some time went by."""
@@ -84,7 +85,7 @@ class Silent:
     def phase(self, text: str) -> None:
         """Ignored."""
 
-    def start(self, tally: Tally) -> None:
+    def start(self, tally: Tally, doing: str = "processing") -> None:
         """Ignored."""
 
     def update(self, tally: Tally) -> None:
@@ -112,10 +113,10 @@ class Lines(Silent):
         """One line."""
         self._write(text)
 
-    def start(self, tally: Tally) -> None:
-        """The first line of the processing."""
+    def start(self, tally: Tally, doing: str = "processing") -> None:
+        """The first line of it."""
         self._last, self._ended = time.monotonic(), False
-        self._write(f"processing {tally.total:,} images")
+        self._write(f"{doing} {tally.total:,} images")
 
     def update(self, tally: Tally) -> None:
         """A line, if the last one is long ago or all is done."""
@@ -166,11 +167,11 @@ class Bar(Silent):
             self._task = self._progress.add_task(text, total=None, rate="", failures="")
         self._progress.update(self._task, description=text)
 
-    def start(self, tally: Tally) -> None:
+    def start(self, tally: Tally, doing: str = "processing") -> None:
         """From here on the bar has an end."""
-        self.phase("processing")
+        self.phase(doing)
         if self._task is not None:
-            self._progress.update(self._task, total=tally.total)
+            self._progress.reset(self._task, total=tally.total, rate="", failures="")
 
     def update(self, tally: Tally) -> None:
         """Move the bar."""
@@ -183,6 +184,21 @@ class Bar(Silent):
         """A line above the bar."""
         super().note(text)
         self._console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def counting(reporter: Reporter, doing: str) -> Callable[[int, int], None]:
+    """A callback (done, total) that tells a reporter; it starts with the first call."""
+    tally: Tally | None = None
+
+    def told(done: int, total: int) -> None:
+        nonlocal tally
+        if tally is None:
+            tally = Tally(total)
+            reporter.start(tally, doing)
+        tally.add(done - tally.done, {})
+        reporter.update(tally)
+
+    return told
 
 
 def line(tally: Tally) -> str:

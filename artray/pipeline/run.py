@@ -27,7 +27,7 @@ from artray.models.cards import Card
 from artray.pipeline import plan
 from artray.pipeline.messages import Done, Spec
 from artray.pipeline.plan import Work
-from artray.pipeline.progress import Reporter, Tally
+from artray.pipeline.progress import Reporter, Tally, counting
 from artray.pipeline.report import Report, Summary
 from artray.pipeline.sink import Committer
 from artray.store import vectors
@@ -204,7 +204,7 @@ class _Run:
             self.reporter.phase("indexing")
             try:
                 with vectors.Index(self.target, self.spec.profile.store.milvus_uri) as index:
-                    index.sync(self.records)
+                    index.sync(self.records, counting(self.reporter, "indexing"))
             except ArtrayError as error:
                 self.reporter.note(f"vectors: {error}; bring them up to date with: artray index {self.target.uri}")
 

@@ -9,7 +9,7 @@ as done (artray.store.marks), so that doing it again does nothing, and doing the
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -107,10 +107,10 @@ class Index:
                 self._lag = moment, int(connection.execute(statement).fetchall()[0][0])
         return self._lag[1]
 
-    def sync(self, records: Records) -> Synced:
+    def sync(self, records: Records, progress: Callable[[int, int], None] | None = None) -> Synced:
         """Make the vectors those of ``records``: idempotent, resumable, some rows at a time.
 
-        Of records with embeddings of different lengths (after a change of models) those like the newest are taken.
+        ``progress`` is called with the number of images done so far, and of all that there are to do. Of records with embeddings of different lengths (after a change of models) those like the newest are taken.
 
         Raises:
             StoreBusyError: another process has Milvus Lite open.
@@ -128,7 +128,7 @@ class Index:
             if dim and not self.milvus_uri and len(todo) > BULK_ROWS:
                 self._connected().release_collection(self.name)
                 self._loaded = False
-            upserted = self._upsert(records, todo, dim)
+            upserted = self._upsert(records, todo, dim, progress)
             self.marks.forget(gone)
             if dim:
                 self._connected().flush(self.name)
@@ -243,9 +243,11 @@ class Index:
             keys = [milvus.key(image_id) for image_id in image_ids[start : start + BATCH_ROWS]]
             self._connected().delete(self.name, ids=keys)
 
-    def _upsert(self, records: Records, todo: list[str], dim: int) -> int:
+    def _upsert(
+        self, records: Records, todo: list[str], dim: int, progress: Callable[[int, int], None] | None
+    ) -> int:
         """Write the vectors of these images; returns how many have one. The others lose what they had."""
-        upserted = 0
+        upserted = done = 0
         for batch in embeddings(records, set(todo)):
             moments = pc.fill_null(batch["processed_at"], EPOCH).cast(pa.int64()).to_pylist()
             there, matrix = matrix_of(batch, dim)
@@ -256,7 +258,9 @@ class Index:
                 self._connected().upsert(self.name, entities)
             self._delete(batch["image_id"].filter(pc.invert(there)).to_pylist())
             self.marks.done([row["image_id"] for row in rows], moments, there.to_pylist())
-            upserted += len(kept)
+            upserted, done = upserted + len(kept), done + len(rows)
+            if progress is not None:
+                progress(done, len(todo))
         return upserted
 
     def _connected(self) -> Any:

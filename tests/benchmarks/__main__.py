@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from artray.archive.sample.make import write_archive
-from tests.benchmarks import contest, machine, memory, report
+from tests.benchmarks import contest, listing, machine, memory, report
 
-SECTIONS = ("throughput", "memory", "store")
+SECTIONS = ("throughput", "memory", "listing", "store")
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,6 +64,8 @@ def measure(told: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         result["throughput"] = contest.run(setting, told.rounds, told.only, tell)
     if "memory" in told.sections:
         result["memory"] = memory.run(told.memory_images, scratch, told.cores, tell)
+    if "listing" in told.sections:
+        result["listing"] = listing.run(tell)
     if "store" in told.sections and importlib.util.find_spec("tests.benchmarks.bench_store"):
         store = importlib.import_module("tests.benchmarks.bench_store")
         measured = store.run(scratch, **({"rows": told.rows} if told.rows else {}))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tests.benchmarks import listing
+
 MIB = 2**20
 
 
@@ -10,13 +12,15 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The whole page.
 
     Args:
-        result: ``machine``, and of ``throughput``, ``memory`` and ``store`` those that were measured.
+        result: ``machine``, and of ``throughput``, ``memory``, ``listing`` and ``store`` those that were measured.
     """
     parts = ["# Benchmarks", INTRODUCTION, machine(result["machine"])]
     if "throughput" in result:
         parts.append(throughput(result["throughput"], result["images"], result["round_count"]))
     if "memory" in result:
         parts.append(memory(result["memory"]))
+    if "listing" in result:
+        parts.append(listing.markdown(result["listing"]))
     if "store" in result:
         parts.append(result["store"]["markdown"])
     return "\n\n".join(part.strip() for part in parts) + "\n"

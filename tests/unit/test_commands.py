@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -221,6 +222,9 @@ def test_find_sql_and_show(made: Store) -> None:
 def test_export(made: Store, tmp_path: Path) -> None:
     assert answer("export", made.uri, str(tmp_path / "w.jsonl"), "--format", "jsonl")["rows"] >= 99
     assert "rows in" in run("export", made.uri, str(tmp_path / "w.csv"), "--format", "csv").stdout
+    for asked, there in (((), False), (("--embeddings",), True)):
+        run("export", made.uri, str(tmp_path / "w.parquet"), *asked)
+        assert ("embedding" in pq.read_schema(tmp_path / "w.parquet").names) == there
 
 
 def test_models() -> None:

@@ -73,6 +73,18 @@ def test_lines_come_every_thirty_seconds_and_once_at_the_end(clock: Clock) -> No
     assert told.notes == ["take note"]
 
 
+def test_counting_starts_with_the_first_call_and_adds_what_is_new(clock: Clock) -> None:
+    stream = io.StringIO()
+    told = progress.counting(Lines(stream), "writing")
+    assert stream.getvalue() == ""
+    for done in (1, 2, 2, 4):
+        told(done, 4)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "artray: writing 4 images"
+    assert len(lines) == 2
+    assert lines[1].startswith("artray: 4 of 4 images")
+
+
 def test_what_an_archive_says_cannot_do_anything_to_a_log() -> None:
     stream = io.StringIO()
     Lines(stream).note("/a\x1b[2J/b\nartray: 10 of 10 images: cannot be listed")
