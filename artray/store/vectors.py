@@ -243,9 +243,7 @@ class Index:
             keys = [milvus.key(image_id) for image_id in image_ids[start : start + BATCH_ROWS]]
             self._connected().delete(self.name, ids=keys)
 
-    def _upsert(
-        self, records: Records, todo: list[str], dim: int, progress: Callable[[int, int], None] | None
-    ) -> int:
+    def _upsert(self, records: Records, todo: list[str], dim: int, progress: Callable[[int, int], None] | None) -> int:
         """Write the vectors of these images; returns how many have one. The others lose what they had."""
         upserted = done = 0
         for batch in embeddings(records, set(todo)):
