@@ -110,7 +110,8 @@ class Index:
     def sync(self, records: Records, progress: Callable[[int, int], None] | None = None) -> Synced:
         """Make the vectors those of ``records``: idempotent, resumable, some rows at a time.
 
-        ``progress`` is called with the number of images done so far, and of all that there are to do. Of records with embeddings of different lengths (after a change of models) those like the newest are taken.
+        Of records with embeddings of different lengths (after a change of models) those like the newest are taken.
+        ``progress`` is called with the number of images done so far, and of all that there are to do.
 
         Raises:
             StoreBusyError: another process has Milvus Lite open.

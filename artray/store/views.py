@@ -3,6 +3,7 @@
 ``stored``   every record
 ``works``    one row per image that has not vanished
 ``objects``  one row per detected box of these: image_id, then the box's fields
+``placed``   every record, with where it lies; for artray's own statements only
 
 A local store's Parquet parts are read by DuckDB itself, which skips columns and row groups best; on S3, where DuckDB
 would need an extension, they are read through a pyarrow dataset over the store's own file system.
@@ -39,10 +40,20 @@ def opened(records: Records) -> Iterator[Connection]:
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        define(connection, parts(records), records)
+        files = parts(records)
+        define(connection, files, records)
+        _place(connection, files)
         yield connection
     finally:
         connection.close()
+
+
+def _place(connection: Connection, files: Sequence[str]) -> None:
+    """Create ``placed``: ``stored`` with each row's file and number in it, by which it is read alone; null on S3."""
+    names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    nowhere = "(SELECT *, NULL AS file_index, NULL AS file_row_number FROM stored)"
+    source = f"read_parquet([{names}])" if files else nowhere
+    connection.execute(f"CREATE VIEW placed AS SELECT *, file_index, file_row_number FROM {source}")  # noqa: S608
 
 
 def parts(records: Records) -> list[str]:
@@ -56,6 +67,7 @@ def parts(records: Records) -> list[str]:
 
 def define(connection: Connection, files: Sequence[str], records: Records | None) -> None:
     """Create the views over ``files``, or over ``records`` where there are none."""
+    connection.execute("SET parquet_metadata_cache = true")  # a part is never written to again
     if files:
         connection.read_parquet(list(files)).create_view("stored")
     elif records is not None:

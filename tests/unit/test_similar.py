@@ -16,9 +16,9 @@ from tests import made_store
 QUERY = "01/0000001.jpg"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return made_store.store(tmp_path_factory.mktemp("similar") / "store", 300, batch=100)
+@pytest.fixture(scope="module", params=["it's a store", "[not read by DuckDB]"])
+def store(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Store:
+    return made_store.store(tmp_path_factory.mktemp("similar") / request.param, 300, batch=100)
 
 
 @pytest.fixture(scope="module")
