@@ -86,7 +86,8 @@ def index(store: str, *, milvus_uri: str | None = None, reporter: "Reporter | No
     from artray.store import layout, records, vectors
 
     opened = layout.open_store(store)
-    with vectors.Index(opened, milvus_uri) as collection, reporter or Silent() as told:
+    uri = milvus_uri or vectors.configured(opened).milvus_uri
+    with vectors.Index(opened, uri) as collection, reporter or Silent() as told:
         return collection.sync(records.Records.open(opened), counting(told, "indexing"))._asdict()
 
 

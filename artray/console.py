@@ -93,7 +93,8 @@ def works(found: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Tabl
 
 def _cells(work: Mapping[str, Any]) -> list[str]:
     if work.get("error"):
-        return [work["image_id"], "", f"({work['error']})", "", _said(work, "title"), _said(work, "artist")]
+        reason = f"({work['error']}: {work.get('error_detail')})"
+        return [work["image_id"], "", reason, "", _said(work, "title"), _said(work, "artist")]
     return [
         work["image_id"],
         _scored(work, "type"),
@@ -128,4 +129,6 @@ def _number(value: object) -> str:
 
 def counts(title: str, found: Mapping[str, int]) -> Table:
     """Names and how often they occur."""
-    return table([title, "images"], [[name, f"{count:,}"] for name, count in found.items()])
+    return table(
+        [title, "boxes" if title == "objects" else "images"], [[name, f"{count:,}"] for name, count in found.items()]
+    )

@@ -1,6 +1,5 @@
 """Classify images: DecodedRow -> ClassifiedRow."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from artray.classify.model import Classifier, Embedder
 from artray.config import ClassifyConfig
 from artray.errors import ConfigError, InvariantError, TransientError
 from artray.models import cards, registry
-from artray.models.cards import Card
 from artray.schema import Batch
 
 Row = dict[str, Any]
@@ -36,7 +34,7 @@ class Classify:
     def __init__(self, cfg: ClassifyConfig) -> None:
         device = registry.check_device(cfg.device)
         loaded = [cards.load(name) for name in cfg.cards]
-        check_yields(loaded)
+        cards.check_classifiers(loaded)
         self.embedders: dict[str, Embedder] = {}
         self.classifiers: list[tuple[str, Classifier]] = []
         for card in loaded:
@@ -82,25 +80,6 @@ class Classify:
             if "mean_rgb" in yields:
                 row["mean_rgb"] = mean_rgb(pixels)
         return row
-
-
-def check_yields(loaded: Iterable[Card]) -> None:
-    """Every card must be a classifier, and no two may yield the same.
-
-    Raises:
-        ConfigError: names the cards.
-    """
-    owners: dict[str, str] = {}
-    for card in loaded:
-        if card.task != "classify":
-            raise ConfigError(f"classify.cards: expected cards of task classify, got {card.name} of task {card.task}")
-        for name in card.yields:
-            if name in owners:
-                raise ConfigError(
-                    f"classify.cards: expected one card that yields {name}, got {owners[name]} and {card.name}; "
-                    f"leave one of them out"
-                )
-            owners[name] = card.name
 
 
 def _raise_if_fatal(error: Exception) -> None:

@@ -39,9 +39,7 @@ class Detect:
     def __init__(self, cfg: DetectConfig) -> None:
         self.cfg = cfg
         described = [cards.load(name) for name in cfg.cards]
-        wrong = next((card.name for card in described if card.task != "detect"), None)
-        if wrong is not None:
-            raise ConfigError(f"detect.cards: expected cards of detectors, got {wrong!r}")
+        cards.check_detectors(described)
         self.detectors: list[tuple[str, Detector]] = [
             (card.name, registry.build(card, cfg.device)) for card in described
         ]

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -232,3 +233,33 @@ def _anchored_file(file: Any, folder: Path) -> Any:
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_classifiers(loaded: Iterable[Card]) -> None:
+    """Every card must be a classifier, and no two may yield the same.
+
+    Raises:
+        ConfigError: names the cards.
+    """
+    owners: dict[str, str] = {}
+    for card in loaded:
+        if card.task != "classify":
+            raise ConfigError(f"classify.cards: expected cards of task classify, got {card.name} of task {card.task}")
+        for name in card.yields:
+            if name in owners:
+                raise ConfigError(
+                    f"classify.cards: expected one card that yields {name}, got {owners[name]} and {card.name}; "
+                    f"leave one of them out"
+                )
+            owners[name] = card.name
+
+
+def check_detectors(loaded: Iterable[Card]) -> None:
+    """Every card must be a detector.
+
+    Raises:
+        ConfigError: names the first that is none.
+    """
+    for card in loaded:
+        if card.task != "detect":
+            raise ConfigError(f"detect.cards: expected cards of detectors, got {card.name!r}")

@@ -41,7 +41,7 @@ def picture() -> NDArray[np.uint8]:
 
 def _outcome(card: Card, device: str) -> tuple[bool | None, str]:
     if to_train := [file.uri for file in card.weights.values() if file.uri.startswith("train://")]:
-        return None, f"not reachable: not trained yet: artray train {to_train[0].removeprefix('train://')}"
+        return None, f"not reachable: to be trained by you: a {to_train[0].removeprefix('train://')} model"
     try:
         for file in card.weights.values():
             weights.fetch(file, owner=f"card {card.name}")

@@ -28,6 +28,9 @@ CHUNK_BYTES: Final = 2**20
 TIMEOUT_S: Final = 30.0
 """How long a server may say nothing."""
 
+LOCAL: Final = ("train://", "package://", "file://")
+"""What needs no network."""
+
 PREFIX_DIGITS: Final = 8
 """torchvision's file names end with the first digits of their SHA-256."""
 
@@ -46,7 +49,7 @@ def fetch(weights: Weights, owner: str = "weights") -> Path:
     scheme, _, rest = weights.uri.partition("://")
     if scheme == "train":
         raise ConfigError(
-            f"{owner}: these weights do not exist yet: `artray train {rest}` makes them and a card that names them"
+            f"{owner}: these weights are yours to train (a {rest} model): train them, and name their file in a card"
         )
     if scheme == "package":
         return verified(_package_file(rest, owner), weights.sha256, owner)
@@ -59,6 +62,16 @@ def fetch(weights: Weights, owner: str = "weights") -> Path:
     raise ConfigError(
         f"{owner}: uri: expected package://, file://, s3://, https:// or torchvision://, got {weights.uri!r}"
     )
+
+
+def check_here(weights: Weights, owner: str) -> None:
+    """Find out what can be found out without a download: that the file is there, and is the right one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if weights.uri.startswith(LOCAL):
+        fetch(weights, owner)
 
 
 def cache_folder() -> Path:

@@ -73,11 +73,12 @@ def _own_stderr() -> Iterator[None]:
     except OSError:  # there is no standard error
         yield
         return
-    path = Path(tempfile.gettempdir()) / f"artray-ray-{os.getpid()}.log"
+    descriptor, name = tempfile.mkstemp(".log", f"artray-ray-{os.getpid()}-")
+    path = Path(name)
     before = sys.stderr
     with (
         os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as own,
-        path.open("wb") as log,
+        os.fdopen(descriptor, "wb") as log,
     ):
         os.dup2(log.fileno(), 2)
         sys.stderr = own

@@ -16,7 +16,7 @@ from artray.schema import Batch, rows
 
 CELLS = ("pixels", "width_px", "height_px", "error", "error_detail")
 STORAGE_DOWN = 4
-"""So many images of one batch, all unreadable for a reason that passes: then it is the storage, not the images."""
+"""So many images in a row, all unreadable for a reason that passes: then it is the storage, not the images."""
 
 
 class Decode:
@@ -31,6 +31,7 @@ class Decode:
 
     def __init__(self, cfg: DecodeConfig, max_file_bytes: int) -> None:
         self.cfg, self.max_file_bytes = cfg, max_file_bytes
+        self._down = 0  # images in a row that the storage did not deliver, up to the last batch
         self._pool = DecodePool(cfg)
         self._threads = ThreadPoolExecutor(cfg.readers, "artray-read")
 
@@ -48,7 +49,7 @@ class Decode:
         """Add pixels, width_px, height_px, content_sha256, error, error_detail.
 
         Raises:
-            TransientError: the storage is down: not one image of several could be read.
+            TransientError: the storage is down: not one image of several could be read, in this batch and before it.
         """
         hashes: list[str | None] = []
         cells = [_cells(outcome) for outcome in self._pool.decode_many(self._bytes(batch, hashes))]
@@ -70,7 +71,8 @@ class Decode:
                 data, sha256 = waiting.popleft().result()
                 hashes.append(sha256)
                 yield data
-        if len(down) == tried >= STORAGE_DOWN:
+        self._down = self._down + tried if len(down) == tried else 0
+        if down and self._down >= STORAGE_DOWN:
             raise down[0]
 
     def _read(self, row: dict[str, Any], down: list[TransientError]) -> tuple[bytes | RowError, str | None]:

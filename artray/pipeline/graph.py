@@ -160,7 +160,7 @@ def dataset(work: Work, spec: Spec, records: Location) -> Dataset:
     context.enable_operator_progress_bars = False
     context.raise_original_map_exception = True
     cfg = spec.profile.pipeline
-    most = cfg.max_actors or max(cfg.min_actors, actors_that_fit(cfg, ray.cluster_resources()))  # type: ignore[no-untyped-call]
+    most = cfg.max_actors or max(cfg.min_actors, actors_that_fit(cfg, resources()))
     part_rows = min(cfg.part_rows, max(LEAST_PART_ROWS, work.images // (most * PARTS_PER_ACTOR)))
     pool = _pool(cfg.min_actors, most)
     source = ray.data.read_datasource(Bounds(work, part_rows), num_cpus=0, override_num_blocks=1)
@@ -181,6 +181,20 @@ def _map(
     return source.map_batches(
         stage, fn_constructor_args=arguments, batch_size=1, batch_format="pyarrow", compute=pool, **needs
     )
+
+
+def resources() -> dict[str, float]:
+    """What the cluster has at present: CPUs, GPUs, ..."""
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def needs(cfg: PipelineConfig) -> str:
+    """What an actor of the models, and the decoding one beside it in the split layout, reserve.
+
+    >>> needs(PipelineConfig(gpus_per_actor=0.5, layout="split"))
+    '2 CPUs and 0.5 GPUs'
+    """
+    return f"{cfg.cpus_per_actor + (cfg.layout == 'split'):g} CPUs and {cfg.gpus_per_actor:g} GPUs"
 
 
 def actors_that_fit(cfg: PipelineConfig, resources: Mapping[str, float]) -> int:

@@ -109,8 +109,9 @@ class Planner:
 
     def write_work(self, target: Location, models: str, *, retry_errors: bool, limit: int | None) -> Work:
         """Write the work list: new images first, then those that replace a row, each by image_id."""
+        metadata = "r.metadata" if self.known is None else "l.metadata"  # without a file, what is known stays known
         reader = self._db.sql(
-            "SELECT l.image_id, l.uri, l.size_bytes, l.version, l.metadata, l.error, l.error_detail, "  # noqa: S608
+            f"SELECT l.image_id, l.uri, l.size_bytes, l.version, {metadata}, l.error, l.error_detail, "  # noqa: S608
             f"r.image_id IS NOT NULL AS recorded FROM {PENDING} ORDER BY recorded, l.image_id LIMIT $limit",
             params={"models": models, "retry": retry_errors, "limit": 2**62 if limit is None else limit},
         ).to_arrow_reader(CHUNK)

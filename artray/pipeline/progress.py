@@ -176,7 +176,7 @@ class Bar(Silent):
     def update(self, tally: Tally) -> None:
         """Move the bar."""
         if self._task is not None:
-            failures = f"[red]{tally.failed:,} failed[/red]" if tally.failed else ""
+            failures = f"[red]failed: {tally.failures()}[/red]" if tally.failed else ""
             rate = f"{tally.images_per_s:.1f} images/s"
             self._progress.update(self._task, completed=tally.done, rate=rate, failures=failures)
 

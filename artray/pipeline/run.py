@@ -22,7 +22,7 @@ from artray.archive import listing, metadata
 from artray.config import Profile
 from artray.errors import ArtrayError, ConfigError, Interrupted, InvariantError, TransientError
 from artray.location import Location, first_line
-from artray.models import cards
+from artray.models import cards, weights
 from artray.models.cards import Card
 from artray.pipeline import plan
 from artray.pipeline.messages import Done, Spec
@@ -69,12 +69,12 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
         TransientError: storage, network or cluster failed; run again to resume.
         Interrupted: SIGINT or SIGTERM came; run again to resume.
     """
-    described = [cards.load(name) for name in (*profile.classify.cards, *profile.detect.cards)]
+    described = _cards(profile)
     source = Location.of(archive)
     listing.check(source)
     known = metadata.read(Location.of(profile.archive.metadata)) if profile.archive.metadata else None
     target = create_store(store)
-    _describe(source, target, described, moved=options.moved)
+    _check_archive(source, target, moved=options.moved)
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     spec = Spec(profile, run_id, fingerprint(profile, described))
     with (
@@ -82,12 +82,15 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
         Lease(target, run_id, reporter.note),
         Report(target, source.uri, run_id, profile, described) as report,
     ):
-        run = _Run(source, target, spec, reporter, report.summary, Records.create(target))
+        _describe(source, target, described)
+        run = _Run(source, target, spec, reporter, report.summary, Records.create(target), stop)
         work = run.prepare(options, known)
-        report.save()
-        if work.images:
-            run.process(work, stop)
-        work.location.remove()
+        try:
+            report.save()
+            if work.images:
+                run.process(work)
+        finally:
+            work.location.remove()
         run.tidy()
         report.summary.notes = list(reporter.notes)
     return report.summary
@@ -99,8 +102,25 @@ def fingerprint(profile: Profile, described: Sequence[Card]) -> str:
     return ",".join([*made_by, f"decode@{profile.decode.max_side_px}"])
 
 
-def _describe(source: Location, target: Store, described: Sequence[Card], *, moved: bool) -> None:
-    """Tie the store to its archive and its embedding.
+def _cards(profile: Profile) -> list[Card]:
+    """The profile's cards, checked as far as that takes no download and no model.
+
+    Raises:
+        ConfigError: no such card, one in the wrong place, or weights that are not there.
+    """
+    classifiers = [cards.load(name) for name in profile.classify.cards]
+    detectors = [cards.load(name) for name in profile.detect.cards]
+    cards.check_classifiers(classifiers)
+    cards.check_detectors(detectors)
+    described = [*classifiers, *detectors]
+    for card in described:
+        for file in card.weights.values():
+            weights.check_here(file, f"card {card.name}")
+    return described
+
+
+def _check_archive(source: Location, target: Store, *, moved: bool) -> None:
+    """Make sure that the store is this archive's, or new.
 
     Raises:
         ConfigError: it belongs to another archive, of which every image would be held to have vanished.
@@ -111,6 +131,11 @@ def _describe(source: Location, target: Store, described: Sequence[Card], *, mov
             f"{target.uri}: belongs to the archive {held['archive']}, got {source.uri}; "
             "name another store, or add --moved if that archive lies there now"
         )
+
+
+def _describe(source: Location, target: Store, described: Sequence[Card]) -> None:
+    """Tie the store to its archive and its embedding."""
+    held = target.read_json("store.json") or {}
     embedding = next(
         (
             {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
@@ -132,10 +157,21 @@ class _Run:
     reporter: Reporter
     summary: Summary
     records: Records
+    stop: threading.Event
+
+    def go_on(self) -> None:
+        """Nothing, unless the user wants to stop.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came.
+        """
+        if self.stop.is_set():
+            raise Interrupted("stopped; what was committed stays: run the same command again to go on")
 
     def prepare(self, options: Options, known: pa.Table | None) -> Work:
         """List the archive, find out what is to do, and mark what is gone, back again or described anew."""
         with plan.Planner(self._manifest(), self.records, known) as planner:
+            self.go_on()
             self.reporter.phase("planning")
             target = self.target.run(self.spec.run_id) / "work.arrow"
             work = planner.write_work(target, self.spec.models, retry_errors=options.retry_errors, limit=options.limit)
@@ -156,7 +192,7 @@ class _Run:
             listing.entries(self.source, self.spec.profile.archive, problems.append),
             self.target.run(self.spec.run_id) / "manifest.parquet",
             problems,
-            lambda images: self.reporter.phase(f"listing: {images:,} images"),
+            self._listed,
         )
         for problem in problems:
             self.reporter.note(problem)
@@ -165,18 +201,24 @@ class _Run:
         self.summary.images = manifest.images
         return manifest
 
-    def process(self, work: Work, stop: threading.Event) -> None:
+    def _listed(self, images: int) -> None:
+        self.go_on()
+        self.reporter.phase(f"listing: {images:,} images")
+
+    def process(self, work: Work) -> None:
         """Run the graph over the work list and commit what comes out of it."""
         from artray.pipeline import cluster, graph
 
+        self.go_on()
         self.reporter.phase("starting Ray")
-        with cluster.connected():
+        with cluster.connected() as shared:
+            self._check_room(shared)
             running = graph.dataset(work, self.spec, self.target.records)
             tally = Tally(work.images)
             committer = Committer(self.records, self.spec.run_id, self.spec.profile.store)
             self.reporter.start(tally)
             try:
-                for done in _finished(lambda: graph.run(running), stop):
+                for done in _finished(lambda: graph.run(running), self.go_on):
                     if done is not None:
                         committer.add(done)
                         tally.add(done.part.rows, done.errors)
@@ -188,6 +230,23 @@ class _Run:
                 self._count(tally)
         if tally.done != work.images:
             raise InvariantError(f"{self.spec.run_id}: {work.images:,} images were to do, {tally.done:,} came out")
+
+    def _check_room(self, shared: bool) -> None:
+        """Refuse what could never run on a Ray of one's own; a cluster may grow, but not by what nobody asks for."""
+        from artray.pipeline import graph
+
+        cfg = self.spec.profile.pipeline
+        if graph.actors_that_fit(cfg, graph.resources()):
+            return
+        if not shared:
+            raise ConfigError(
+                f"pipeline: expected an actor to fit on this machine, got {graph.needs(cfg)}; ask for less"
+            )
+        if cfg.max_actors is None:
+            self.reporter.note(
+                "the cluster has no room yet, and grows by pipeline.min_actors only; "
+                "to use more of it, say how many actors: --set pipeline.max_actors=8"
+            )
 
     def _count(self, tally: Tally) -> None:
         self.summary.done, self.summary.failed = tally.done - tally.failed, tally.failed
@@ -204,23 +263,33 @@ class _Run:
             self.reporter.phase("indexing")
             try:
                 with vectors.Index(self.target, self.spec.profile.store.milvus_uri) as index:
-                    index.sync(self.records, counting(self.reporter, "indexing"))
+                    index.sync(self.records, self._indexed())
+            except Interrupted:
+                raise
             except ArtrayError as error:
                 self.reporter.note(f"vectors: {error}; bring them up to date with: artray index {self.target.uri}")
 
+    def _indexed(self) -> Callable[[int, int], None]:
+        told = counting(self.reporter, "indexing")
 
-def _finished(run: Callable[[], Iterator[Done]], stop: threading.Event) -> Iterator[Done | None]:
+        def indexed(done: int, total: int) -> None:
+            told(done, total)
+            self.go_on()
+
+        return indexed
+
+
+def _finished(run: Callable[[], Iterator[Done]], go_on: Callable[[], None]) -> Iterator[Done | None]:
     """What the graph yields, as it comes, and None now and then, so that commits are due in time.
 
     Raises:
-        Interrupted: ``stop`` was set.
+        Interrupted: ``go_on`` raised it.
         ArtrayError: the graph failed.
     """
     arrived: queue.Queue[Done | BaseException | None] = queue.Queue(maxsize=1_000)
     threading.Thread(target=_pump, args=(run, arrived), name="artray-graph", daemon=True).start()
     while True:
-        if stop.is_set():
-            raise Interrupted("stopped; what was committed stays: run the same command again to go on")
+        go_on()
         try:
             got = arrived.get(timeout=POLL_S)
         except queue.Empty:

@@ -100,7 +100,8 @@ def write_jsonl(file: IO[bytes], columns: pa.Schema, source: Iterable[pa.Table])
 
 def write_csv(file: IO[bytes], columns: pa.Schema, source: Iterable[pa.Table]) -> None:
     """Comma-separated values in UTF-8, the names in the first line; an empty cell is null."""
-    writer = csv.writer(_Encoded(file), lineterminator="\n")
+    # All texts between quotes: where spreadsheets split at semicolons, one must not end a cell.
+    writer = csv.writer(_Encoded(file), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(columns.names)
     for table in source:
         writer.writerows([cell(value) for value in row.values()] for row in views.rows(table))

@@ -9,7 +9,7 @@ from artray.location import first_line
 from artray.store import views
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import Index
+from artray.store.vectors import Index, configured
 
 COUNTS: Final = {
     "types": "SELECT type, count(*) FROM works WHERE type IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1",
@@ -24,7 +24,7 @@ RUNS: Final = 20
 """So many of the latest runs are told of."""
 
 
-def status(store: Store, milvus_uri: str | None = None) -> dict[str, Any]:
+def status(store: Store) -> dict[str, Any]:
     """Counts of a store, as ``artray status --json`` prints them.
 
     Raises:
@@ -44,7 +44,7 @@ def status(store: Store, milvus_uri: str | None = None) -> dict[str, Any]:
         {"store": store.uri, "archive": described.get("archive"), "version": records.version}
         | states
         | counts
-        | {"runs": runs, "vectors": _vectors(store, records, milvus_uri)}
+        | {"runs": runs, "vectors": _vectors(store, records)}
     )
 
 
@@ -66,9 +66,9 @@ def _states(database: views.Connection, runs: list[dict[str, Any]]) -> dict[str,
     }
 
 
-def _vectors(store: Store, records: Records, milvus_uri: str | None) -> dict[str, Any]:
+def _vectors(store: Store, records: Records) -> dict[str, Any]:
     try:
-        with Index(store, milvus_uri) as index:
+        with Index(store, configured(store).milvus_uri) as index:
             return {"count": index.count, "lag": index.lag(records)}
     except ArtrayError as error:
         return {"count": None, "lag": None, "note": str(error)}

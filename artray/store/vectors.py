@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from artray.config import StoreConfig
 from artray.location import Location
 from artray.store import milvus, views
 from artray.store.layout import Store
@@ -275,6 +276,12 @@ class Index:
             client.load_collection(self.name)
             self._loaded = True
         return client
+
+
+def configured(store: Store) -> StoreConfig:
+    """Where the latest run put the vectors, and whether it did."""
+    runs = store.runs(1)
+    return StoreConfig.model_validate(runs[-1]["profile"]["store"]) if runs else StoreConfig()
 
 
 def lag(store: Store, records: Records, milvus_uri: str | None = None) -> dict[str, int]:

@@ -8,7 +8,7 @@ from artray.errors import ERROR_KINDS
 from artray.store import views
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import Index
+from artray.store.vectors import Index, configured
 
 NORM_TOLERANCE: Final = 1e-3
 EXAMPLES: Final = 3
@@ -61,13 +61,12 @@ ROWS: Final[dict[str, str]] = {
 """Promise to a query of the image_ids that break it."""
 
 
-def verify(store: Store, archive: str | None = None, milvus_uri: str | None = None) -> dict[str, Any]:
+def verify(store: Store, archive: str | None = None) -> dict[str, Any]:
     """Check every promise, as ``artray verify --json`` prints it.
 
     Args:
         store: which store.
         archive: also compare with what is there now.
-        milvus_uri: where the vectors are, if not in the store.
 
     Raises:
         ConfigError: there are no records, or no such archive.
@@ -75,7 +74,7 @@ def verify(store: Store, archive: str | None = None, milvus_uri: str | None = No
     records = Records.open(store)
     found = [_parts(store, records)]
     if found[0].ok:
-        found += [*_rows(records), _vectors(store, records, milvus_uri)]
+        found += [*_rows(records), *_vectors(store, records)]
         found += [] if archive is None else _archive(store, records, archive)
     else:  # what is left cannot be read as a whole
         found += [Promise(name, False, "not checked: a part is not there") for name in ROWS]
@@ -106,11 +105,15 @@ def _parts(store: Store, records: Records) -> Promise:
     return _promise("every part is there", broken, f"{len(paths):,} parts")
 
 
-def _vectors(store: Store, records: Records, milvus_uri: str | None) -> Promise:
-    with Index(store, milvus_uri) as index:
+def _vectors(store: Store, records: Records) -> Iterator[Promise]:
+    """Nothing is promised of vectors that the latest run was told to leave out."""
+    cfg = configured(store)
+    if not cfg.index:
+        return
+    with Index(store, cfg.milvus_uri) as index:
         count, lag = index.count, index.lag(records)
     hint = f"; run: artray index {store.uri}" if lag else ""
-    return Promise("every embedding can be searched", lag == 0, f"{count:,} vectors, {lag:,} to bring up to date{hint}")
+    yield Promise("every embedding can be searched", lag == 0, f"{count:,} vectors, {lag:,} to bring up to date{hint}")
 
 
 def _archive(store: Store, records: Records, archive: str) -> Iterator[Promise]:

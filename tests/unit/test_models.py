@@ -133,7 +133,7 @@ def test_verify_tells_wrong_from_not_reachable(tmp_path):
     away = small_card(weights={"trunk": {"uri": "https://127.0.0.1:1/a.pth", "sha256": "0" * 64}})
     assert verify.verify(away).ok is None
     assert verify.verify(away).detail.startswith("not reachable: card small: weights not reachable: https://127.0")
-    assert verify.verify(cards.load("resnet50-type")).detail.startswith("not reachable: not trained yet")
+    assert verify.verify(cards.load("resnet50-type")).detail.startswith("not reachable: to be trained by you")
 
 
 def test_verify_reports_a_model_that_makes_no_sense(tmp_path):

@@ -104,7 +104,7 @@ def test_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert "5/10" in err
-    assert "1 failed" in err
+    assert "failed: corrupt 1" in err
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", err)  # less rich's own
     assert "/a\\x1b]0;x\\x07 [bold]b[/bold] :cat: long" in shown
 

@@ -103,7 +103,7 @@ def test_a_missing_file_and_an_unknown_scheme():
 
 
 def test_weights_that_are_still_to_be_trained_say_so():
-    with pytest.raises(ConfigError, match="card x: these weights do not exist yet: `artray train type`"):
+    with pytest.raises(ConfigError, match="card x: these weights are yours to train"):
         weights.fetch(Weights(uri="train://type"), owner="card x")
 
 
