@@ -93,7 +93,7 @@ def works(found: Sequence[Mapping[str, Any]], first: Sequence[str] = ()) -> Tabl
 
 def _cells(work: Mapping[str, Any]) -> list[str]:
     if work.get("error"):
-        reason = f"({work['error']}: {work.get('error_detail')})"
+        reason = f"({': '.join(filter(None, (work['error'], work.get('error_detail'))))})"
         return [work["image_id"], "", reason, "", _said(work, "title"), _said(work, "artist")]
     return [
         work["image_id"],

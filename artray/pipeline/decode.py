@@ -73,6 +73,7 @@ class Decode:
                 yield data
         self._down = self._down + tried if len(down) == tried else 0
         if down and self._down >= STORAGE_DOWN:
+            self._down = 0
             raise down[0]
 
     def _read(self, row: dict[str, Any], down: list[TransientError]) -> tuple[bytes | RowError, str | None]:

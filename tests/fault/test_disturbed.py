@@ -117,6 +117,9 @@ def test_of_two_runs_on_one_store_the_later_stops(tmp_path: Path, env: dict[str,
         (("--set", "pipeline.min_actors=0"), "pipeline.min_actors"),
         (("--set", "classify.cards=[nobody]"), "nobody"),
         (("--metadata", "nothing.csv"), "nothing.csv"),
+        (("--profile", "report"), "resnet50-type: these weights are yours to train"),
+        (("--set", "classify.cards=[mtcnn]"), "classify.cards: expected cards of task classify, got mtcnn"),
+        (("--set", "detect.cards=[efficientnet-lite0-art]"), "detect.cards"),
     ],
 )
 def test_bad_configuration_is_one_line_before_ray_starts(
@@ -127,6 +130,16 @@ def test_bad_configuration_is_one_line_before_ray_starts(
     assert refused.returncode == 2, refused.stderr
     assert words in refused.stderr
     assert "starting Ray" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_actor_for_which_there_is_no_room_is_one_line(tmp_path: Path, env: dict[str, str]) -> None:
+    write_archive(tmp_path / "a", 3)
+    settings = (*running.QUICK, "--set", "pipeline.cpus_per_actor=1000")
+    refused = running.run("process", tmp_path / "a", tmp_path / "s", *settings, env=env, ok=False)
+    assert refused.returncode == 2, refused.stderr
+    assert "pipeline: expected an actor to fit on this machine, got 1000 CPUs" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

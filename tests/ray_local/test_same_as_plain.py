@@ -6,7 +6,7 @@ import pytest
 
 from artray import config
 from artray.archive import listing
-from artray.archive.sample.defects import write_defects
+from artray.archive.sample.defects import KINDS, write_defects
 from artray.archive.sample.make import write_archive
 from artray.archive.sample.oddities import write_oddities
 from artray.location import Location
@@ -25,8 +25,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real works, unusual files and broken ones."""
     folder = tmp_path_factory.mktemp("archive")
     write_archive(folder / "works", 61)
-    write_oddities(folder)
-    write_defects(folder, 18, seed=1)
+    write_oddities(folder / "oddities")
+    write_defects(folder / "defects", len(KINDS), seed=1)
     return folder
 
 
@@ -61,8 +61,9 @@ def test_ray_equals_plain(archive: Path, plain: dict[str, dict], layout: str, tm
     assert {image_id for image_id, row in found.items() if row != plain[image_id]} == set()
 
 
-def test_no_oddity_fails_and_every_defect_does(archive: Path, plain: dict[str, dict]) -> None:
-    failed = {image_id for image_id, row in plain.items() if row["error"]}
-    assert len(plain) >= 61 + 40
-    assert not [image_id for image_id in failed if image_id.startswith("works/")]
-    assert len(failed) >= 14
+def test_no_oddity_fails_and_every_defect_is_of_its_kind(archive: Path, plain: dict[str, dict], tmp_path: Path) -> None:
+    failed = {image_id: row["error"] for image_id, row in plain.items() if row["error"]}
+    assert {image_id.split("/")[0] for image_id in plain} == {"works", "oddities", "defects"}
+    defects = write_defects(tmp_path, len(KINDS), seed=1)  # the same once more, to be told what they are
+    expected = {f"defects/{d.path.relative_to(tmp_path)}": d.expected_kind for d in defects}
+    assert failed == {name: kind for name, kind in expected.items() if kind and name in plain}

@@ -55,8 +55,9 @@ def test_works_with_and_without_results() -> None:
         "rank": 1,
     }
     bad = {"image_id": "b.jpg", "error": "truncated", "metadata": None, "score": 0.1, "rank": 2}
-    text = printed(console.works([good, bad], first=("rank", "score")))
-    for part in ("drawing 0.99", "2 dog, 1 face", "Hare", "0.123", "(truncated)"):
+    told = bad | {"image_id": "c.jpg", "error": "corrupt", "error_detail": "jpeg: bad Huffman code"}
+    text = printed(console.works([good, bad, told], first=("rank", "score")))
+    for part in ("drawing 0.99", "2 dog, 1 face", "Hare", "0.123", "(truncated)", "(corrupt: jpeg: bad Huffman code)"):
         assert part in text
     assert "None" not in text
     assert "image" in printed(console.works([]))

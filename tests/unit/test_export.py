@@ -113,4 +113,4 @@ def test_an_empty_store(tmp_path: Path) -> None:
         assert export(made, tmp_path / name, name) == 0
     assert pq.read_table(tmp_path / "parquet").num_rows == 0
     assert isinstance(pq.read_schema(tmp_path / "parquet"), pa.Schema)
-    assert (tmp_path / "csv").read_text().startswith("image_id,uri,")
+    assert (tmp_path / "csv").read_text().startswith('"image_id","uri",')

@@ -145,6 +145,19 @@ def test_metadata_join_on_the_id_or_else_the_file_name(store: Store, tmp_path: P
     }
 
 
+def test_metadata_stay_where_no_file_is_given(store: Store, tmp_path: Path) -> None:
+    records = recorded(
+        store, record("changed", metadata={"a": "1"}), record("failed", metadata={"b": "2"}, error="empty")
+    )
+    names = [entry("changed", "v2"), entry("failed"), entry("new")]
+    with planner(tmp_path, records, names) as made:
+        rows = {row["image_id"]: row["metadata"] for row in work(tmp_path, made, retry=True)[1]}
+    assert rows == {"changed": [("a", "1")], "failed": [("b", "2")], "new": None}
+    with planner(tmp_path, records, names, known(changed={"a": "3"})) as made:
+        rows = {row["image_id"]: row["metadata"] for row in work(tmp_path, made, retry=True)[1]}
+    assert rows == {"changed": [("a", "3")], "failed": None, "new": None}  # the file says all that there is to say
+
+
 def test_relabelled(store: Store, tmp_path: Path) -> None:
     records = recorded(
         store,
