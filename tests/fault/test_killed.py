@@ -52,7 +52,8 @@ def kill(process: subprocess.Popen[bytes], victim: str) -> str:
     family = driver.children(recursive=True)
     actors = _actors(family)
     victim = "driver" if victim == "actor" and not actors else victim
-    for one in {"driver": [driver], "actor": actors[:1], "everything": [*family, driver]}[victim]:
+    # The driver first: Ray's native code ends it by itself, with a status of its own, when it sees that Ray is gone.
+    for one in {"driver": [driver], "actor": actors[:1], "everything": [driver, *family]}[victim]:
         try:
             one.kill()
         except psutil.NoSuchProcess:
