@@ -96,6 +96,7 @@ class StoreConfig(Section):
 
     commit_s: float = Field(3.0, gt=0)
     commit_rows: int = Field(2_000, ge=1)
+    keep_hours: int = Field(168, ge=1)
     index: bool = True
     milvus_uri: str | None = None
 

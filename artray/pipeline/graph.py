@@ -9,6 +9,7 @@ about the same rows, and no block holds more than one part.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -146,13 +147,14 @@ def _rows(work: WorkFile, bounds: pa.Table) -> pa.Table:
     return work.rows(bounds.column("start")[0].as_py(), bounds.column("stop")[0].as_py())
 
 
-def dataset(work: Work, spec: Spec, records: Location) -> Dataset:
+def dataset(work: Work, spec: Spec, records: Location, *, grows: bool) -> Dataset:
     """The graph, not yet running.
 
     Args:
         work: what there is to do.
         spec: what the actors are made from.
         records: the table's folder.
+        grows: whether machines may join later: then so many actors as there is room for by then, not now.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -160,15 +162,16 @@ def dataset(work: Work, spec: Spec, records: Location) -> Dataset:
     context.enable_operator_progress_bars = False
     context.raise_original_map_exception = True
     cfg = spec.profile.pipeline
-    most = cfg.max_actors or max(cfg.min_actors, actors_that_fit(cfg, resources()))
-    part_rows = min(cfg.part_rows, max(LEAST_PART_ROWS, work.images // (most * PARTS_PER_ACTOR)))
-    pool = _pool(cfg.min_actors, most)
+    now = max(cfg.min_actors, min(actors_that_fit(cfg, resources()), cfg.max_actors or sys.maxsize))
+    most = cfg.max_actors or (None if grows else now)
+    part_rows = min(cfg.part_rows, max(LEAST_PART_ROWS, work.images // ((most or now) * PARTS_PER_ACTOR)))
+    pool = _pool(cfg.min_actors, now, most)
     source = ray.data.read_datasource(Bounds(work, part_rows), num_cpus=0, override_num_blocks=1)
     models = {"num_cpus": cfg.cpus_per_actor, "num_gpus": cfg.gpus_per_actor or None}
     if cfg.layout == "fused":
         graph = _map(source, Fused, (spec, work.location, records), pool, models)
     else:
-        decoders = _pool(1, cfg.decode_actors or most)
+        decoders = _pool(1, min(now, cfg.decode_actors or now), cfg.decode_actors or most)
         decoded = _map(source, SplitDecode, (spec, work.location), decoders, {"num_cpus": 1})
         graph = _map(decoded, SplitModels, (spec, records), pool, models)
     graph.set_name(f"artray-{spec.run_id}")
@@ -204,14 +207,14 @@ def actors_that_fit(cfg: PipelineConfig, resources: Mapping[str, float]) -> int:
     4
     """
     share = cfg.cpus_per_actor + (cfg.layout == "split")
-    by_cpus = int(resources.get("CPU", 1) // share)
+    by_cpus = int(resources.get("CPU", 0) // share)
     if not cfg.gpus_per_actor:
         return by_cpus
     return min(by_cpus, int(resources.get("GPU", 0) / cfg.gpus_per_actor + 1e-9))
 
 
-def _pool(least: int, most: int) -> ActorPoolStrategy:
-    return ActorPoolStrategy(min_size=least, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2)
+def _pool(least: int, first: int, most: int | None) -> ActorPoolStrategy:
+    return ActorPoolStrategy(min_size=least, max_size=most, initial_size=first, max_tasks_in_flight_per_actor=2)
 
 
 def run(graph: Dataset) -> Iterator[Done]:

@@ -91,10 +91,9 @@ class Planner:
         self._folder = TemporaryDirectory()
         self._db = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": self._folder.name, "threads": 2})
         self._db.register("manifest", _dataset(self.manifest.location))
-        self._db.register("stored", views.dataset(self.records))
-        self._db.execute(  # once, and no filters pushed into Arrow, which compares no string with a string view
-            "CREATE TEMP TABLE records AS SELECT image_id, version, models, error, vanished_at, metadata FROM stored"
-        )
+        columns = ["image_id", "version", "models", "error", "vanished_at", "metadata", "__filename"]
+        self._db.register("stored", views.dataset(self.records).scanner(columns=columns).to_reader())
+        self._db.execute("CREATE TEMP TABLE records AS SELECT * RENAME (__filename AS part) FROM stored")
         self._db.register("known", metadata.TABLE.empty_table() if self.known is None else self.known)
         self._db.execute(
             "CREATE TEMP VIEW listed AS SELECT m.*, coalesce(a.metadata, b.metadata) AS metadata FROM manifest m "
@@ -108,11 +107,11 @@ class Planner:
         self._folder.cleanup()
 
     def write_work(self, target: Location, models: str, *, retry_errors: bool, limit: int | None) -> Work:
-        """Write the work list: new images first, then those that replace a row, each by image_id."""
+        """Write the work list: new images first, then those that replace a row, part by part, each by image_id."""
         metadata = "r.metadata" if self.known is None else "l.metadata"  # without a file, what is known stays known
         reader = self._db.sql(
             f"SELECT l.image_id, l.uri, l.size_bytes, l.version, {metadata}, l.error, l.error_detail, "  # noqa: S608
-            f"r.image_id IS NOT NULL AS recorded FROM {PENDING} ORDER BY recorded, l.image_id LIMIT $limit",
+            f"r.image_id IS NOT NULL AS recorded FROM {PENDING} ORDER BY recorded, r.part, l.image_id LIMIT $limit",
             params={"models": models, "retry": retry_errors, "limit": 2**62 if limit is None else limit},
         ).to_arrow_reader(CHUNK)
         images = recorded = 0

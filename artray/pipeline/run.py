@@ -30,13 +30,13 @@ from artray.pipeline.plan import Work
 from artray.pipeline.progress import Reporter, Tally, counting
 from artray.pipeline.report import Report, Summary
 from artray.pipeline.sink import Committer
-from artray.store import vectors
+from artray.store import rewrite, vectors
 from artray.store.layout import Store, create_store
 from artray.store.lease import Lease
 from artray.store.records import Records
 
 SMALL_PARTS: Final = 8
-"""More files than this that could be one are rewritten at the end of a run."""
+"""A table of more files than this is looked through for small ones, which become few large ones."""
 
 POLL_S: Final = 0.2
 
@@ -170,7 +170,10 @@ class _Run:
 
     def prepare(self, options: Options, known: pa.Table | None) -> Work:
         """List the archive, find out what is to do, and mark what is gone, back again or described anew."""
-        with plan.Planner(self._manifest(), self.records, known) as planner:
+        manifest = self._manifest()
+        self._remove_leavings()
+        self._compact()
+        with plan.Planner(manifest, self.records, known) as planner:
             self.go_on()
             self.reporter.phase("planning")
             target = self.target.run(self.spec.run_id) / "work.arrow"
@@ -180,7 +183,7 @@ class _Run:
             vanished = planner.vanished()
             for changed in (vanished, planner.returned(), planner.relabelled()):
                 if changed.num_rows:
-                    self.records.update(changed, self.spec.run_id)
+                    rewrite.update(self.records, changed, self.spec.run_id)
         self.summary.vanished = vanished.num_rows
         self.summary.pending, self.summary.skipped = work.pending, self.summary.images - work.pending
         return work
@@ -212,8 +215,8 @@ class _Run:
         self.go_on()
         self.reporter.phase("starting Ray")
         with cluster.connected() as shared:
-            self._check_room(shared)
-            running = graph.dataset(work, self.spec, self.target.records)
+            self._check_room(grows=shared)
+            running = graph.dataset(work, self.spec, self.target.records, grows=shared)
             tally = Tally(work.images)
             committer = Committer(self.records, self.spec.run_id, self.spec.profile.store)
             self.reporter.start(tally)
@@ -231,22 +234,21 @@ class _Run:
         if tally.done != work.images:
             raise InvariantError(f"{self.spec.run_id}: {work.images:,} images were to do, {tally.done:,} came out")
 
-    def _check_room(self, shared: bool) -> None:
-        """Refuse what could never run on a Ray of one's own; a cluster may grow, but not by what nobody asks for."""
+    def _check_room(self, *, grows: bool) -> None:
+        """Refuse what could never run on a Ray of one's own; a cluster may grow, which can take a while."""
         from artray.pipeline import graph
 
         cfg = self.spec.profile.pipeline
         if graph.actors_that_fit(cfg, graph.resources()):
             return
-        if not shared:
+        if not grows:
             raise ConfigError(
                 f"pipeline: expected an actor to fit on this machine, got {graph.needs(cfg)}; ask for less"
             )
-        if cfg.max_actors is None:
-            self.reporter.note(
-                "the cluster has no room yet, and grows by pipeline.min_actors only; "
-                "to use more of it, say how many actors: --set pipeline.max_actors=8"
-            )
+        self.reporter.note(
+            f"no node of the cluster has room for an actor ({graph.needs(cfg)}) yet; "
+            "`ray status` says whether one comes"
+        )
 
     def _count(self, tally: Tally) -> None:
         self.summary.done, self.summary.failed = tally.done - tally.failed, tally.failed
@@ -256,9 +258,8 @@ class _Run:
 
     def tidy(self) -> None:
         """Make few large parts of many small ones, and bring the vectors up to date; neither can lose a row."""
-        if len(self.records.delta().file_uris()) > SMALL_PARTS:
-            self.reporter.phase("compacting")
-            self.records.compact()
+        self._compact()
+        self.records.vacuum(self.spec.profile.store.keep_hours)
         if self.spec.profile.store.index:
             self.reporter.phase("indexing")
             try:
@@ -268,6 +269,17 @@ class _Run:
                 raise
             except ArtrayError as error:
                 self.reporter.note(f"vectors: {error}; bring them up to date with: artray index {self.target.uri}")
+
+    def _compact(self) -> None:
+        if len(self.records.delta().file_uris()) > SMALL_PARTS:
+            self.reporter.phase("compacting")
+            self.records.compact()
+
+    def _remove_leavings(self) -> None:
+        """Remove the work list of a run before this one that was killed."""
+        for report in self.target.runs(2):
+            if report["run_id"] != self.spec.run_id:
+                (self.target.run(report["run_id"]) / "work.arrow").remove()
 
     def _indexed(self) -> Callable[[int, int], None]:
         told = counting(self.reporter, "indexing")

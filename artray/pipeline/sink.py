@@ -1,13 +1,21 @@
-"""Finished parts become rows: committed every few seconds or few thousand rows."""
+"""Finished parts become rows: committed every few seconds or few thousand rows.
+
+A commit of new images takes milliseconds; one that replaces rows writes the parts anew in which they lie, and takes the
+longer the more of them there are. So the next one waits for some times as long as the last one took.
+"""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from artray.config import StoreConfig
+from artray.store import rewrite
 from artray.store.records import Records
 
 if TYPE_CHECKING:
     from artray.pipeline.messages import Done
+
+REST: Final = 9
+"""Commits have a tenth of the time at most: after each, this many times as long nothing is committed."""
 
 
 class Committer:
@@ -22,7 +30,7 @@ class Committer:
     def __init__(self, records: Records, run_id: str, cfg: StoreConfig) -> None:
         self._records, self._run_id, self._cfg = records, run_id, cfg
         self._waiting: list[Done] = []
-        self._last = time.monotonic()
+        self._last, self._took_s = time.monotonic(), 0.0
 
     def add(self, done: "Done") -> None:
         """A part that waits for the next commit."""
@@ -32,8 +40,9 @@ class Committer:
     def due(self) -> bool:
         """Whether it is time to commit."""
         rows = sum(done.part.rows for done in self._waiting)
-        late = time.monotonic() - self._last >= self._cfg.commit_s
-        return rows >= self._cfg.commit_rows or (rows > 0 and late)
+        since_s = time.monotonic() - self._last
+        wanted = rows >= self._cfg.commit_rows or (rows > 0 and since_s >= self._cfg.commit_s)
+        return wanted and since_s >= REST * self._took_s
 
     def flush(self) -> int:
         """Commit everything that waits; returns how many rows.
@@ -42,12 +51,14 @@ class Committer:
             StoreBusyError: another run committed meanwhile.
             TransientError: the storage failed.
         """
+        began = time.monotonic()
         waiting, self._waiting = self._waiting, []
         fresh = [done.part for done in waiting if not done.recorded]
         replacing = [done.part for done in waiting if done.recorded]
         if fresh:
             self._records.add(fresh, self._run_id)
         if replacing:
-            self._records.replace(replacing, self._run_id)
+            rewrite.replace(self._records, replacing, self._run_id)
         self._last = time.monotonic()
+        self._took_s = self._last - began
         return sum(done.part.rows for done in waiting)

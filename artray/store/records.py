@@ -9,9 +9,9 @@ itself in the log and does nothing.
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import deltalake
 import pyarrow as pa
@@ -22,12 +22,11 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from artray import schema
 from artray.errors import ConfigError, StoreBusyError, TransientError
-from artray.location import Location, first_line, transient
+from artray.location import Location, first_line
 from artray.store.layout import Store
 
 FENCE: Final = "artray"
 ATTEMPTS: Final = 6
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -120,54 +119,22 @@ class Records:
         """Write and commit records of images that have none yet."""
         self.add([write_part(self.store.records, table)], run_id)
 
-    def add(self, parts: Sequence[Part], run_id: str) -> None:
-        """Commit parts whose images have no row yet: one entry in the log, whatever their size.
+    def add(self, parts: Sequence[Part], run_id: str, instead_of: Sequence[str] = ()) -> None:
+        """Commit parts whose images have no row yet, but in parts that go: one entry in the log, whatever their size.
+
+        Args:
+            parts: what is added; may be empty.
+            run_id: who commits.
+            instead_of: names of the parts that go; their files stay for :meth:`vacuum`.
 
         Raises:
             StoreBusyError: somebody else committed since this handle was opened.
             TransientError: the storage failed, again and again.
         """
+        now_ms = time.time_ns() // 1_000_000
         actions: list[AddAction | RemoveAction] = [part.action() for part in parts]
-        self._commit(
-            run_id,
-            lambda properties: self._delta.create_write_transaction(
-                actions, "append", self._delta.schema(), commit_properties=properties
-            ),
-        )
-
-    def replace(self, parts: Sequence[Part], run_id: str) -> None:
-        """Commit parts whose images may have a row, which is then replaced; the parts' own files go away."""
-        folder = self.store.records
-        paths = [(folder / part.path).root for part in parts]
-        with transient(folder.uri):
-            tables = [pq.read_table(path, filesystem=folder.filesystem, schema=schema.RECORD) for path in paths]
-        self.merge(pa.concat_tables(tables), run_id)
-        for part in parts:
-            (folder / part.path).remove()
-
-    def merge(self, rows: pa.Table, run_id: str) -> None:
-        """Insert rows, or replace those with the same image_id, in one commit."""
-        self._commit(
-            run_id,
-            lambda properties: (
-                self._delta.merge(rows, "t.image_id = s.image_id", "s", "t", commit_properties=properties)
-                .when_matched_update_all()
-                .when_not_matched_insert_all()
-                .execute()
-            ),
-        )
-
-    def update(self, rows: pa.Table, run_id: str) -> None:
-        """Set the given columns of the rows whose image_id is given, in one commit."""
-        changes = {name: f"s.{name}" for name in rows.column_names if name != "image_id"}
-        self._commit(
-            run_id,
-            lambda properties: (
-                self._delta.merge(rows, "t.image_id = s.image_id", "s", "t", commit_properties=properties)
-                .when_matched_update(changes)
-                .execute()
-            ),
-        )
+        actions += [RemoveAction(name, True, now_ms) for name in instead_of]
+        self._commit(run_id, actions)
 
     def compact(self) -> int:
         """Rewrite small parts into large ones; rows stay the same. Returns how many files went away."""
@@ -179,18 +146,37 @@ class Records:
             raise TransientError(f"{self.store.uri}: compaction failed: {first_line(error)}") from error
         return int(done["numFilesRemoved"]) - int(done["numFilesAdded"])
 
-    def _commit(self, run_id: str, write: Callable[[CommitProperties], T]) -> None:
+    def vacuum(self, keep_hours: int) -> int:
+        """Delete the files that no version of the last hours needs; returns how many.
+
+        These are parts that were replaced, and what runs that were killed had written and not committed.
+        """
+        try:
+            old = self._delta.vacuum(keep_hours, dry_run=True, enforce_retention_duration=False, full=True)
+            gone = {*old} & {*self.store.records.names()} if old else set()  # Delta names deleted ones again and again
+            if gone:
+                self._delta.vacuum(keep_hours, dry_run=False, enforce_retention_duration=False, full=True)
+                self._update()
+        except (DeltaError, OSError) as error:
+            raise TransientError(f"{self.store.uri}: old files cannot be deleted: {first_line(error)}") from error
+        return len(gone)
+
+    def _commit(self, run_id: str, actions: list[AddAction | RemoveAction]) -> None:
         """Commit once, whatever it takes: conflicts stop the run, a failing storage is tried again.
 
-        Delta writes no commit for a merge that changes nothing; then the fence stays where it is.
+        Without actions there is no commit; then the fence stays where it is.
         """
         if (self._delta.transaction_version(FENCE) or 0) != self._fence:
             raise self._busy()  # it was seen in an earlier attempt: Delta finds conflicts with later commits only
         number = (self._delta.transaction_version(run_id) or 0) + 1
-        transactions = [Transaction(FENCE, self._fence + 1), Transaction(run_id, number)]
-        for attempt in range(ATTEMPTS):
+        properties = CommitProperties(
+            app_transactions=[Transaction(FENCE, self._fence + 1), Transaction(run_id, number)]
+        )
+        for attempt in range(ATTEMPTS if actions else 0):
             try:
-                write(CommitProperties(app_transactions=transactions))
+                self._delta.create_write_transaction(
+                    actions, "append", self._delta.schema(), commit_properties=properties
+                )
                 break
             except (DeltaError, OSError) as error:
                 if self._landed(run_id, number):
@@ -201,10 +187,9 @@ class Records:
                     raise TransientError(f"{self.store.uri}: commit failed: {first_line(error)}") from error
                 time.sleep(min(0.2 * 2**attempt, 5.0))
         self._update()
-        committed = (self._delta.transaction_version(run_id) or 0) >= number
-        if (self._delta.transaction_version(FENCE) or 0) != self._fence + committed:
+        if (self._delta.transaction_version(FENCE) or 0) != self._fence + bool(actions):
             raise self._busy()
-        self._fence += committed
+        self._fence += bool(actions)
 
     def _update(self) -> None:
         try:

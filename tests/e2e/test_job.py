@@ -1,68 +1,27 @@
 """The main job as an engineer submits it: to a running cluster with token authentication, archive and store on S3."""
 
-import contextlib
 import json
-import os
-import secrets
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from artray.archive.s3 import client
 from artray.archive.sample.make import write_archive
-from tests import running
+from tests import clusters, running
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, ray_temp: Path, s3_bucket: str) -> Iterator[tuple[str, dict[str, str]]]:
     """A head node with a dashboard and a token: its address for jobs, and the environment that holds the token."""
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
-    env = dict(os.environ) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    env["ARTRAY_CACHE"] = str(tmp_path / "cache")
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    port, dashboard = free_port(), free_port()
-    start = ["ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
-    start += [f"--temp-dir={ray_temp}", "--object-store-memory=300000000", "--disable-usage-stats"]
-    node = subprocess.Popen(start, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    family = []
-    try:
-        wait_for(dashboard, node)
-        family = psutil.Process(node.pid).children(recursive=True)
+    env, dashboard = clusters.environment(tmp_path), clusters.free_port()
+    with clusters.head(env, ray_temp, clusters.free_port(), f"--dashboard-port={dashboard}", "--num-cpus=2") as node:
+        clusters.wait_for(dashboard, node)
         yield f"http://127.0.0.1:{dashboard}", env
-    finally:  # not `ray stop`, which would stop every Ray of this machine
-        node.terminate()
-        psutil.wait_procs(family, timeout=15)
-        for process in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        node.kill()
-        node.wait()
-
-
-def wait_for(port: int, node: "subprocess.Popen[bytes]") -> None:
-    """Until somebody listens on the port."""
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert node.poll() is None, "ray start ended"
-        time.sleep(0.2)
-    raise AssertionError("the dashboard did not come up")
 
 
 def submit(address: str, env: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from artray.store import export, find, show, similar, sql
+from artray.store import export, find, rewrite, show, similar, sql
 from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
@@ -50,6 +50,6 @@ def test_rewritten_parts(local: Store, tmp_path: Path) -> None:
     assert Records.open(compacted).compact() > 0
     same(local, compacted, tmp_path)
     merged = made_store.store(tmp_path / "merged", 120, batch=120)
-    Records.open(merged).merge(next(made_store.tables(120, batch=40)), "again")
+    rewrite.upsert(Records.open(merged), next(made_store.tables(120, batch=40)), "again")
     assert find.find(local, limit=1000).count == find.find(merged, limit=1000).count
     assert sql.query(merged, "SELECT count(*) FROM objects").rows[0][0] > 0

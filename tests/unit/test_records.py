@@ -1,5 +1,6 @@
 """Records: whole commits, one row per image, whoever else writes and whatever gets lost on the way."""
 
+import os
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from deltalake.exceptions import DeltaError
 
 from artray.errors import ConfigError, StoreBusyError, TransientError
 from artray.store import records as module
-from artray.store import views
+from artray.store import rewrite, views
 from artray.store.layout import Store
 from artray.store.records import Records, write_part
 from tests import made_store
@@ -62,7 +63,7 @@ def test_rows_come_back_as_they_were_written(any_store: Store) -> None:
 def test_merge_inserts_and_replaces(any_store: Store) -> None:
     records = Records.create(any_store)
     records.append(ROWS.slice(0, 20))
-    records.merge(changed(10, 30, models="m2"), "run")
+    rewrite.upsert(records, changed(10, 30, models="m2"), "run")
     assert ids(records) == named(0, 30)
     models = column(records, "models")
     assert {models[name] for name in named(0, 10)} == {"m1"}
@@ -75,7 +76,7 @@ def test_replace_takes_the_parts_files_away(any_store: Store) -> None:
     records = Records.create(any_store)
     records.append(ROWS.slice(0, 20))
     parts = [write_part(any_store.records, changed(at, at + 5, models="m2")) for at in (0, 15)]
-    records.replace(parts, "run")
+    rewrite.replace(records, parts, "run")
     assert ids(records) == named(0, 20)
     assert list(column(records, "models").values()).count("m2") == 10
     assert not {part.path for part in parts} & set(any_store.records.names())
@@ -86,14 +87,16 @@ def test_update_sets_the_given_columns_only(any_store: Store) -> None:
     records.append(changed(0, 20, vanished_at=None))
     names = named(0, 3)
     marks = pa.table({"image_id": names, "vanished_at": pa.array([MOMENT] * 3, pa.timestamp("us", tz="UTC"))})
-    records.update(marks, "run")
+    rewrite.update(records, marks, "run")
     assert {name for name, moment in column(records, "vanished_at").items() if moment == MOMENT} == set(names)
-    records.update(marks.set_column(1, "vanished_at", pa.array([None] * 3, pa.timestamp("us", tz="UTC"))), "run")
+    rewrite.update(
+        records, marks.set_column(1, "vanished_at", pa.array([None] * 3, pa.timestamp("us", tz="UTC"))), "run"
+    )
     assert set(column(records, "vanished_at").values()) == {None}
     said = pa.table({"image_id": names[:1], "metadata": pa.array([{"a": "b"}], ROWS.schema.field("metadata").type)})
-    records.update(said, "run")
+    rewrite.update(records, said, "run")
     assert dict(column(records, "metadata")[names[0]]) == {"a": "b"}
-    records.update(said.set_column(1, "metadata", pa.array([None], said.schema.field(1).type)), "run")
+    rewrite.update(records, said.set_column(1, "metadata", pa.array([None], said.schema.field(1).type)), "run")
     assert column(records, "metadata")[names[0]] is None
     expected = changed(0, 20, vanished_at=None).drop_columns(["metadata"]).sort_by("image_id")
     assert views.dataset(records).to_table().drop_columns(["metadata"]).sort_by("image_id").equals(expected)
@@ -103,9 +106,9 @@ def test_writing_nothing_is_no_commit_and_no_conflict(store: Store) -> None:
     records = Records.create(store)
     records.append(ROWS.slice(0, 10))
     none = ROWS.slice(30, 5)
-    records.update(none.select(["image_id", "vanished_at"]), "run")  # none of which has a row
-    records.update(none.slice(0, 0).select(["image_id", "vanished_at"]), "run")
-    records.merge(none.slice(0, 0), "run")
+    rewrite.update(records, none.select(["image_id", "vanished_at"]), "run")  # none of which has a row
+    rewrite.update(records, none.slice(0, 0).select(["image_id", "vanished_at"]), "run")
+    rewrite.upsert(records, none.slice(0, 0), "run")
     records.append(ROWS.slice(10, 10), "run")
     assert ids(records) == named(0, 20)
 
@@ -117,9 +120,9 @@ def test_of_two_writers_the_later_one_stops(any_store: Store, write: str) -> Non
     first.append(ROWS.slice(10, 10), "first")
     attempts: dict[str, Callable[[], None]] = {
         "append": lambda: second.append(ROWS.slice(10, 10), "second"),
-        "merge": lambda: second.merge(ROWS.slice(10, 10), "second"),
-        "replace": lambda: second.replace([write_part(any_store.records, ROWS.slice(10, 10))], "second"),
-        "update": lambda: second.update(ROWS.slice(0, 2).select(["image_id", "vanished_at"]), "second"),
+        "merge": lambda: rewrite.upsert(second, ROWS.slice(10, 10), "second"),
+        "replace": lambda: rewrite.replace(second, [write_part(any_store.records, ROWS.slice(10, 10))], "second"),
+        "update": lambda: rewrite.update(second, ROWS.slice(0, 2).select(["image_id", "vanished_at"]), "second"),
     }
     for _ in range(2):  # and trying again does not help
         with pytest.raises(StoreBusyError, match="another run wrote to this store meanwhile; nothing was doubled"):
@@ -135,7 +138,7 @@ def test_a_writer_that_changes_nothing_notices_others_all_the_same(store: Store)
     first.append(ROWS.slice(0, 10), "first")
     # In the second one's version there is nothing to update: no commit, and so no conflict that Delta could find.
     with pytest.raises(StoreBusyError):
-        second.update(ROWS.slice(0, 10).select(["image_id", "vanished_at"]), "second")
+        rewrite.update(second, ROWS.slice(0, 10).select(["image_id", "vanished_at"]), "second")
     with pytest.raises(StoreBusyError):
         second.append(ROWS.slice(0, 10), "second")
     assert ids(Records.open(store)) == named(0, 10)
@@ -220,7 +223,7 @@ def test_a_lost_answer_is_not_taken_for_somebody_elses_commit(store: Store, monk
 def test_earlier_versions_stay(any_store: Store) -> None:
     records = Records.create(any_store)
     records.append(ROWS.slice(0, 10))
-    records.merge(changed(0, 20, models="m2"), "run")
+    rewrite.upsert(records, changed(0, 20, models="m2"), "run")
     assert [Records.open(any_store, version).count() for version in (0, 1, 2)] == [0, 10, 20]
     assert set(column(Records.open(any_store, 1), "models").values()) == {"m1"}
     for version in (3, -1, 2**70):
@@ -236,9 +239,43 @@ def test_compaction_changes_files_not_rows(any_store: Store) -> None:
     assert records.compact() == 3
     assert len(records.delta().file_uris()) == 1
     assert views.dataset(records).to_table().sort_by("image_id").equals(ROWS.sort_by("image_id"))
-    records.merge(changed(0, 5, models="m2"), "run")  # the fence holds across it
+    rewrite.upsert(records, changed(0, 5, models="m2"), "run")  # the fence holds across it
     assert ids(Records.open(any_store)) == named(0, 60)
+    assert records.compact() == 1  # the changed rows and those that were beside them
     assert records.compact() == 0
+
+
+def test_a_rewrite_touches_no_other_part(any_store: Store) -> None:
+    records = Records.create(any_store)
+    for start in range(0, 60, 20):
+        records.append(ROWS.slice(start, 20), "run")
+    before = set(records.delta().file_uris())
+    rewrite.upsert(records, changed(45, 60, models="m2"), "run")
+    after = set(records.delta().file_uris())
+    assert (len(before - after), len(after - before)) == (1, 2)  # new rows, and those that were beside the old ones
+    assert records.version == 4
+    rewrite.upsert(records, changed(40, 45, models="m2"), "run")  # all that was left of a part
+    assert (len(records.delta().file_uris()), ids(records)) == (4, named(0, 60))
+
+
+def test_vacuum_takes_what_no_late_version_needs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records.create(store)
+    records.append(ROWS.slice(0, 20), "run")
+    write_part(store.records, ROWS.slice(20, 20))  # of a run that was killed before it could commit
+    now = time.time_ns()
+    monkeypatch.setattr(module.time, "time_ns", lambda: now - 3 * 3_600_000_000_000)  # three hours ago
+    rewrite.upsert(records, changed(0, 5, models="m2"), "run")
+    monkeypatch.undo()
+    for path in Path(store.uri, "records").glob("*.parquet"):
+        os.utime(path, (now / 1e9 - 3 * 3600,) * 2)
+    assert records.vacuum(4) == 0
+    version = records.version
+    assert records.vacuum(2) == 2
+    assert len(list(Path(store.uri, "records").glob("*.parquet"))) == 2
+    assert version < records.version
+    assert records.vacuum(2) == 0
+    rewrite.upsert(records, changed(0, 10, models="m3"), "run")  # the fence holds across it
+    assert ids(Records.open(store)) == named(0, 20)
 
 
 def test_part_names_never_meet(store: Store) -> None:

@@ -40,6 +40,22 @@ def test_it_is_due_by_rows_or_by_time(store: Store, monkeypatch: pytest.MonkeyPa
     assert Records.open(store).version == 2
 
 
+def test_the_longer_a_commit_took_the_later_the_next_one_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(sink.time, "monotonic", lambda: clock[0])
+    records = Records.create(store)
+    committer = Committer(records, "run", StoreConfig(commit_s=5, commit_rows=10))
+    add = records.add
+    monkeypatch.setattr(records, "add", lambda *args: (add(*args), clock.__setitem__(0, clock[0] + 4)))
+    committer.add(done(store, 0, 10))
+    committer.flush()
+    committer.add(done(store, 10, 20))
+    clock[0] += 4 * sink.REST - 1
+    assert not committer.due  # neither by rows nor by time
+    clock[0] += 1
+    assert committer.due
+
+
 def test_new_rows_are_added_and_recorded_ones_replaced(any_store: Store) -> None:
     records = Records.create(any_store)
     records.append(ROWS.slice(0, 10), "before")

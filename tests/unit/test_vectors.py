@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from artray.errors import ArtrayError, StoreBusyError
-from artray.store import layout, milvus, vectors
+from artray.store import layout, milvus, rewrite, vectors
 from artray.store.layout import Store
 from artray.store.records import Records
 from artray.store.vectors import Index
@@ -40,7 +40,7 @@ def test_sync_writes_the_difference(store: Store) -> None:
             "vanished_at",
             [[made_store.START]],
         )
-        records.update(changed.select(["image_id", "vanished_at"]), "later")
+        rewrite.update(records, changed.select(["image_id", "vanished_at"]), "later")
         assert index.lag(records) == 1
         assert vectors.lag(store, records) == {"count": good(120), "lag": 1}
         assert index.sync(records) == (0, 1, good(120) - 1)
@@ -105,7 +105,7 @@ def test_another_length_makes_it_anew(store: Store) -> None:
         newer = next(made_store.tables(120, dim=4))
         moved = [moment.replace(year=2025) for moment in newer["processed_at"].to_pylist()]
         position = newer.schema.get_field_index("processed_at")
-        records.merge(newer.set_column(position, newer.schema.field(position), [moved]), "later")
+        rewrite.upsert(records, newer.set_column(position, newer.schema.field(position), [moved]), "later")
         assert index.sync(records).count == good(120)
         assert index.dim == 4
 

@@ -17,6 +17,7 @@ from artray.errors import ConfigError
 from artray.location import Location
 from artray.store.layout import Store, create_store, open_store
 from artray.store.records import Records
+from artray.store.rewrite import update, upsert
 from artray.store.vectors import Index
 from artray.store.verify import ROWS, verify
 from tests import made_store
@@ -54,7 +55,7 @@ def rewrite(store: Store, image_id: str, change: Callable[[dict[str, Any]], dict
     before = row(store, image_id)
     after = before | change(before)
     table = schema.table({name: [after[name]] for name in schema.RECORD.names}, schema.RECORD)
-    Records.open(store).merge(table, "breaker")
+    upsert(Records.open(store), table, "breaker")
 
 
 def test_a_good_store_keeps_every_promise(whole: Store) -> None:
@@ -195,7 +196,7 @@ def test_against_the_archive(tmp_path: Path) -> None:
         "every row without an image is marked as vanished": "broken by 'a.jpg'",
     }
     gone = pa.table({"image_id": ["c.jpg"], "vanished_at": pa.array([made_store.START], pa.timestamp("us", tz="UTC"))})
-    Records.open(store).update(gone, "breaker")
+    update(Records.open(store), gone, "breaker")
     assert broken(verify(store, str(archive)))["no row of an image that is there is marked as vanished"] == (
         "broken by 'c.jpg'"
     )
