@@ -128,12 +128,14 @@ def find(
     return {"count": found.count, "works": found.works}
 
 
-def sql(store: str, statement: str, *, max_rows: int = 10_000, timeout_s: float = 30.0) -> dict[str, Any]:
+def sql(
+    store: str, statement: str, *, max_rows: int = 10_000, timeout_s: float = 30.0, memory: str = "1GB"
+) -> dict[str, Any]:
     """A read-only SELECT over the views ``works`` and ``objects``; see artray.store.sql."""
     from artray.store import layout
     from artray.store import sql as ask
 
-    answer = ask.query(layout.open_store(store), statement, timeout_s=timeout_s, max_rows=max_rows)
+    answer = ask.query(layout.open_store(store), statement, timeout_s=timeout_s, memory=memory, max_rows=max_rows)
     return {"columns": answer.columns, "rows": answer.rows, "more": answer.more}
 
 
@@ -171,7 +173,7 @@ def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[st
     opened = layout.open_store(store)
     shown = record.show(opened, image_id)
     if out is not None:
-        record.save(shown, Path(out), PICTURE_SIDE_PX)
+        record.save(opened, shown, Path(out), PICTURE_SIDE_PX)
     return shown
 
 

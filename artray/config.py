@@ -6,14 +6,15 @@ one line that names the key, before anything starts.
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from artray.errors import ConfigError
 
@@ -25,6 +26,16 @@ SHOWN_CHARACTERS: Final = 80
 """So much of a wrong value is shown."""
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", name):
+        raise ValueError(f"expected cpu, cuda or cuda:N, got {name!r}")
+    return name
+
+
+Device: TypeAlias = Annotated[str, AfterValidator(_device)]
+"""Where models run; stated, for the workers' machines have what this one need not have."""
 
 
 class Section(BaseModel):
@@ -60,7 +71,7 @@ class ClassifyConfig(Section):
     """Type, genre and embedding: each card says which of them it yields, and no two yield the same."""
 
     cards: tuple[str, ...] = ("efficientnet-lite0-art",)
-    device: str = "cpu"
+    device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
 
 
@@ -68,7 +79,7 @@ class DetectConfig(Section):
     """Objects and faces: each card is a detector, their boxes are appended."""
 
     cards: tuple[str, ...] = ("mtcnn",)
-    device: str = "cpu"
+    device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
 
 

@@ -50,8 +50,13 @@ def _lists(vectors: np.ndarray, null: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()), mask=pa.array(null))
 
 
+def name(index: int) -> str:
+    """The image_id of a row."""
+    return f"{index % 100:02d}/{index:07d}.jpg"
+
+
 def _row(random: np.random.Generator, index: int) -> dict[str, Any]:
-    image_id = f"{index % 100:02d}/{index:07d}.jpg"
+    image_id = name(index)
     row: dict[str, Any] = {
         "image_id": image_id,
         "uri": f"file:///archive/{image_id}",

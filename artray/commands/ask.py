@@ -59,12 +59,13 @@ def sql(
     statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="A SELECT over works and objects.")],
     max_rows: Annotated[int, typer.Option(help="At most so many rows.")] = 1_000,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds.")] = 30.0,
+    memory: Annotated[str, typer.Option(help="For example 512MB or 4GB.")] = "1GB",
     as_json: Json = False,
 ) -> None:
     """Ask in SQL (DuckDB's); read-only, bounded in time and memory."""
     from artray import console
 
-    answer = api.sql(store, statement, max_rows=max_rows, timeout_s=timeout_s)
+    answer = api.sql(store, statement, max_rows=max_rows, timeout_s=timeout_s, memory=memory)
     if as_json:
         return print_json(answer)
     print_parts(console.table(answer["columns"], answer["rows"]))

@@ -1,7 +1,7 @@
 """Verbs on model cards: list, show, add, verify."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,19 +13,30 @@ from artray.commands.guard import (
     verb,
 )
 
+if TYPE_CHECKING:
+    from artray.models.verify import Verified
+
 
 @verb("artray models list")
 def list_(as_json: Json = False) -> None:
-    """Every card that artray knows."""
+    """Every card that artray knows; exits with 2 if one is wrong, after those that are right."""
     from artray import console
+    from artray.errors import ConfigError
     from artray.models import cards
 
-    found = [cards.load(name) for name in sorted(cards.known())]
+    found, wrong = list[cards.Card](), list[ConfigError]()
+    for name in sorted(cards.known()):
+        try:
+            found.append(cards.load(name))
+        except ConfigError as error:
+            wrong.append(error)
     if as_json:
-        return print_json([card.model_dump(mode="json") for card in found])
-    rows = [[card.name, card.task, card.architecture, ", ".join(card.yields), card.licence] for card in found]
-    print_parts(console.table(["card", "task", "architecture", "yields", "licence"], rows))
-    return None
+        print_json([card.model_dump(mode="json") for card in found])
+    else:
+        rows = [[card.name, card.task, card.architecture, ", ".join(card.yields), card.licence] for card in found]
+        print_parts(console.table(["card", "task", "architecture", "yields", "licence"], rows))
+    if wrong:
+        raise wrong[0]
 
 
 @verb("artray models show efficientnet-lite0-art")
@@ -55,9 +66,9 @@ def verify(
 ) -> None:
     """Hash, load and run every card that can be reached; exits with 1 if one does not work."""
     from artray import console
-    from artray.models import cards, verify
+    from artray.models import cards
 
-    found = [(name, verify.verify(cards.load(name))) for name in names or sorted(cards.known())]
+    found = [(name, _verified(name)) for name in names or sorted(cards.known())]
     if as_json:
         print_json([{"name": name} | result._asdict() for name, result in found])
     else:
@@ -68,3 +79,15 @@ def verify(
 
 
 STATES: Final = {True: "ok", False: "BROKEN", None: "-"}
+
+
+def _verified(name: str) -> "Verified":
+    """What became of a card, even of one that cannot be read: the others are still to come."""
+    from artray.errors import ConfigError
+    from artray.models import cards
+    from artray.models.verify import Verified, verify
+
+    try:
+        return verify(cards.load(name))
+    except ConfigError as error:
+        return Verified(False, str(error), 0.0)

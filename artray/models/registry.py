@@ -50,12 +50,21 @@ def build(card: Card, device: str = "cpu") -> Any:
         ConfigError: an unknown architecture, a device that is not there, or weights that are not the card's.
         TransientError: its weights cannot be reached.
     """
+    check_architecture(card)
+    return _BUILDERS[card.task, card.architecture](card, check_device(device))
+
+
+def check_architecture(card: Card) -> None:
+    """Make sure that a card names an architecture that can be built.
+
+    Raises:
+        ConfigError: it does not; names those that can.
+    """
     names = architectures(card.task)
     if card.architecture not in names:
         raise ConfigError(
             f"card {card.name}: architecture: expected one of {', '.join(names)}, got {card.architecture!r}"
         )
-    return _BUILDERS[card.task, card.architecture](card, check_device(device))
 
 
 def check_device(device: str) -> str:

@@ -28,8 +28,8 @@ CHUNK_BYTES: Final = 2**20
 TIMEOUT_S: Final = 30.0
 """How long a server may say nothing."""
 
-LOCAL: Final = ("train://", "package://", "file://")
-"""What needs no network."""
+REMOTE: Final = ("s3://", "https://", "torchvision://")
+"""What is downloaded when it is needed."""
 
 PREFIX_DIGITS: Final = 8
 """torchvision's file names end with the first digits of their SHA-256."""
@@ -70,7 +70,7 @@ def check_here(weights: Weights, owner: str) -> None:
     Raises:
         ConfigError: it is not.
     """
-    if weights.uri.startswith(LOCAL):
+    if not weights.uri.startswith(REMOTE):
         fetch(weights, owner)
 
 

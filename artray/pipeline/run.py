@@ -22,7 +22,7 @@ from artray.archive import listing, metadata
 from artray.config import Profile
 from artray.errors import ArtrayError, ConfigError, Interrupted, InvariantError, TransientError
 from artray.location import Location, first_line
-from artray.models import cards, weights
+from artray.models import cards, registry, weights
 from artray.models.cards import Card
 from artray.pipeline import plan
 from artray.pipeline.messages import Done, Spec
@@ -70,6 +70,10 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
         Interrupted: SIGINT or SIGTERM came; run again to resume.
     """
     described = _cards(profile)
+    if profile.decode.plugins:
+        from artray.archive import formats
+
+        formats.load_plugins(profile.decode.plugins)
     source = Location.of(archive)
     listing.check(source)
     known = metadata.read(Location.of(profile.archive.metadata)) if profile.archive.metadata else None
@@ -106,7 +110,7 @@ def _cards(profile: Profile) -> list[Card]:
     """The profile's cards, checked as far as that takes no download and no model.
 
     Raises:
-        ConfigError: no such card, one in the wrong place, or weights that are not there.
+        ConfigError: no such card, one in the wrong place, an unknown architecture, or weights that are not there.
     """
     classifiers = [cards.load(name) for name in profile.classify.cards]
     detectors = [cards.load(name) for name in profile.detect.cards]
@@ -116,6 +120,8 @@ def _cards(profile: Profile) -> list[Card]:
     for card in described:
         for file in card.weights.values():
             weights.check_here(file, f"card {card.name}")
+        if card.name not in cards.shipped():  # else it is known to be right, and asking takes seconds
+            registry.check_architecture(card)
     return described
 
 

@@ -39,28 +39,55 @@ class Picture(NamedTuple):
         return self.pixels[top:bottom, left:right]
 
 
-def of_record(record: dict[str, Any], max_side_px: int) -> Picture:
-    """The picture of a record, no larger than ``max_side_px`` on its longer side.
+class Pictures:
+    """Reads pictures as the latest run of a store did: within its limits, with its decoders.
 
-    Raises:
-        ConfigError: it is gone, was changed since, or cannot be decoded.
-        TransientError: the storage does not answer.
+    Args:
+        store: whose run; one without any has the defaults.
     """
-    return _read(str(record["uri"]), str(record["version"]), max_side_px, str(record["image_id"]))
 
+    def __init__(self, store: Store) -> None:
+        runs = store.runs(1)
+        profile = runs[-1]["profile"] if runs else {}
+        self.decode = DecodeConfig.model_validate(profile.get("decode", {}))
+        self.max_file_bytes = ArchiveConfig.model_validate(profile.get("archive", {})).max_file_bytes
 
-def of_file(path: str | os.PathLike[str], max_side_px: int) -> Picture:
-    """The picture in a local file.
+    def of_record(self, record: dict[str, Any], max_side_px: int | None = None) -> Picture:
+        """The picture of a record, no larger than ``max_side_px`` on its longer side (None: than the run made it).
 
-    Raises:
-        ConfigError: there is none, or it cannot be decoded.
-    """
-    target = Path(path).expanduser().absolute()
-    try:
-        status = target.stat()
-    except OSError as error:
-        raise ConfigError(f"{path}: neither an image_id of the store nor a file ({error.strerror})") from error
-    return _read(str(target), f"{status.st_mtime_ns}-{status.st_size}", max_side_px, str(path))
+        Raises:
+            ConfigError: it is gone, was changed since, or cannot be decoded.
+            TransientError: the storage does not answer.
+        """
+        return self._read(str(record["uri"]), str(record["version"]), max_side_px, str(record["image_id"]))
+
+    def of_file(self, path: str | os.PathLike[str], max_side_px: int | None = None) -> Picture:
+        """The picture in a local file, likewise.
+
+        Raises:
+            ConfigError: there is none, or it cannot be decoded.
+        """
+        target = Path(path).expanduser().absolute()
+        try:
+            status = target.stat()
+        except OSError as error:
+            raise ConfigError(f"{path}: neither an image_id of the store nor a file ({error.strerror})") from error
+        return self._read(str(target), f"{status.st_mtime_ns}-{status.st_size}", max_side_px, str(path))
+
+    def _read(self, uri: str, version: str, max_side_px: int | None, name: str) -> Picture:
+        from artray.archive import reading
+        from artray.archive.pool import DecodePool
+
+        side_px = max_side_px or self.decode.max_side_px
+        try:
+            data = reading.read(uri, version, self.max_file_bytes)
+        except RowError as error:
+            raise ConfigError(f"{name}: its picture cannot be read: {error}") from error
+        with DecodePool(self.decode.model_copy(update={"max_side_px": side_px, "processes": 1})) as pool:
+            found = next(iter(pool.decode_many([data])))
+        if isinstance(found, RowError):
+            raise ConfigError(f"{name}: its picture cannot be decoded: {found}")
+        return Picture(found.pixels, found.width_px, found.height_px)
 
 
 def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -82,25 +109,3 @@ def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
         )
     vector: npt.NDArray[np.float32] = Embedder(card)([pixels])[0]
     return vector
-
-
-def decode_config(store: Store) -> DecodeConfig:
-    """How the latest run decoded, so that the same picture has the same embedding again."""
-    runs = store.runs()
-    return DecodeConfig.model_validate(runs[-1]["profile"]["decode"]) if runs else DecodeConfig()
-
-
-def _read(uri: str, version: str, max_side_px: int, name: str) -> Picture:
-    from artray.archive import reading
-    from artray.archive.pool import DecodePool
-
-    cfg = DecodeConfig(max_side_px=max_side_px, processes=1)
-    try:
-        data = reading.read(uri, version, ArchiveConfig().max_file_bytes)
-    except RowError as error:
-        raise ConfigError(f"{name}: its picture cannot be read: {error}") from error
-    with DecodePool(cfg) as pool:
-        found = next(iter(pool.decode_many([data])))
-    if isinstance(found, RowError):
-        raise ConfigError(f"{name}: its picture cannot be decoded: {found}")
-    return Picture(found.pixels, found.width_px, found.height_px)

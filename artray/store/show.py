@@ -47,8 +47,8 @@ def show(store: Store, image_id: str) -> dict[str, Any]:
     return found[0] | {"embedding": vectors[0] if vectors else None}
 
 
-def save(record: dict[str, Any], out: Path, max_side_px: int) -> None:
-    """Write a record's picture with its boxes drawn, no larger than ``max_side_px`` on its longer side.
+def save(store: Store, record: dict[str, Any], out: Path, max_side_px: int) -> None:
+    """Write the picture of a store's record with its boxes drawn, at most ``max_side_px`` on its longer side.
 
     Raises:
         ConfigError: the picture cannot be read, or the file cannot be written.
@@ -58,7 +58,7 @@ def save(record: dict[str, Any], out: Path, max_side_px: int) -> None:
 
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{out}: expected a name that ends with {', '.join(SUFFIXES)}")
-    drawn = draw(pictures.of_record(record, max_side_px).pixels, record)
+    drawn = draw(pictures.Pictures(store).of_record(record, max_side_px).pixels, record)
     with replacing(out) as file:
         Image.fromarray(drawn).save(file, format=SUFFIXES[out.suffix.lower()], quality=92)
 

@@ -136,8 +136,9 @@ def answer(
         rows = find.works(connection, "SELECT image_id, uri, version FROM stored WHERE image_id = ?", [query])
     asked: str | Floats = query
     if not rows or region is not None:
-        side_px = pictures.decode_config(store).max_side_px if region is None else REGION_SIDE_PX
-        picture = pictures.of_record(rows[0], side_px) if rows else pictures.of_file(query, side_px)
+        side_px = None if region is None else REGION_SIDE_PX
+        read = pictures.Pictures(store)
+        picture = read.of_record(rows[0], side_px) if rows else read.of_file(query, side_px)
         asked = pictures.embedding(store, picture.pixels if region is None else picture.crop(region))
     excluded = query if rows else None
     found = similar(store, asked, k, filters, index=index, method=method or METHOD, excluded=excluded)
@@ -151,15 +152,20 @@ class _Search:
         self.records, self.connection, self.filters = records, connection, filters
         self.index, self.note = index, ""
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
+        described = (records.store.read_json("store.json") or {}).get("embedding") or {}
+        self.card = described.get("card", "")
+        self.made_by = f"{self.card}@{described.get('fingerprint')}" if self.card else ""  # as in a record's models
 
     def embedding(self, image_id: str) -> Floats:
-        """The embedding of an image of the store."""
-        statement = "SELECT error, epoch_us(processed_at) FROM stored WHERE image_id = ?"
+        """The embedding of an image of the store; from here on it is compared with those of the same model only."""
+        statement = "SELECT error, epoch_us(processed_at), models FROM stored WHERE image_id = ?"
         row = self.connection.execute(statement, [image_id]).fetchall()
         if not row:
             raise ConfigError(f"{image_id}: no such image in {self.records.store.uri}; artray find lists them")
         if row[0][0]:
             raise ConfigError(f"{image_id}: has no embedding, it failed ({row[0][0]})")
+        makers = [maker for maker in (row[0][2] or "").split(",") if maker.startswith(f"{self.card}@")]
+        self.made_by = makers[0] if makers else ""
         hit = self._of_index(image_id)
         if hit is not None and hit.processed_at_us == row[0][1]:
             return unit(hit.embedding)
@@ -204,8 +210,9 @@ class _Search:
         except TransientError as error:
             self._give_up(f"{error}")
             return None
-        kept = self._fresh([hit for hit in hits if hit.image_id != excluded])
-        if len(kept) < k and self.filters:
+        hits = [hit for hit in hits if hit.image_id != excluded]
+        kept = self._fresh(hits)
+        if len(kept) < k and (self.filters or len(kept) < len(hits)):
             return None  # few pass the filters, and the graph does not reach all of these
         matrix = np.stack([hit.embedding for hit in kept]) if kept else np.empty((0, len(vector)), np.float32)
         return best(zip([hit.image_id for hit in kept], scores(matrix, vector), strict=True), k)
@@ -232,21 +239,20 @@ class _Search:
         return milvus.expression(self.filters.type, self.filters.genre, [w.name for w in self.filters.wanted()])
 
     def _fresh(self, hits: list[Hit]) -> list[Hit]:
-        """The hits whose records are those that their vectors are from."""
+        """The hits whose records are those that their vectors are from, and of the query's model."""
         statement = (
             "SELECT image_id, epoch_us(processed_at), file_index, file_row_number FROM placed "  # noqa: S608
-            f"WHERE {FRESH} AND list_contains(?, image_id)"
+            f"WHERE {FRESH} AND list_contains(?, image_id) AND {self._comparable().sql}"
         )
-        rows = self.connection.execute(statement, [[hit.image_id for hit in hits]]).fetchall() if hits else []
+        asked = [[hit.image_id for hit in hits], *self._comparable().parameters]
+        rows = self.connection.execute(statement, asked).fetchall() if hits else []
         known = {image_id: moment for image_id, moment, _, _ in rows}
         self.places = {image_id: (file, row) for image_id, _, file, row in rows if file is not None}
         return [hit for hit in hits if known.get(hit.image_id) == hit.processed_at_us]
 
     def _exact(self, vector: Floats, k: int, excluded: str | None) -> list[Scored]:
         """The most similar of all records that pass the filters; embeddings of another length have no score."""
-        where = find.condition(self.filters)
-        statement = f"SELECT image_id FROM works WHERE error = '' AND {where.sql}"  # noqa: S608
-        passing = {row[0] for row in self.connection.execute(statement, where.parameters).fetchall()}
+        passing = self._passing()
         passing.discard(excluded or "")
         kept: list[tuple[float, str, Floats]] = []
         for names, matrix in self._matrices(len(vector)) if passing else ():
@@ -257,6 +263,22 @@ class _Search:
             kept = heapq.nsmallest(candidates(k), kept, key=lambda entry: entry[:2])
         matrix = np.stack([entry[2] for entry in kept]) if kept else np.empty((0, len(vector)), np.float32)
         return best(zip([entry[1] for entry in kept], scores(matrix, vector), strict=True), k)
+
+    def _passing(self) -> set[str]:
+        """The images that pass the filters and whose embedding is of the query's model; a note tells of others."""
+        same, where = self._comparable(), find.condition(self.filters)
+        statement = f"SELECT image_id, {same.sql} FROM works WHERE error = '' AND {where.sql}"  # noqa: S608
+        rows = self.connection.execute(statement, [*same.parameters, *where.parameters]).fetchall()
+        if others := sum(not comparable for _, comparable in rows):
+            left_out = f"{others:,} works made with another model are left out (artray process makes them anew)"
+            self.note = "; ".join(filter(None, [self.note, left_out]))
+        return {name for name, comparable in rows if comparable}
+
+    def _comparable(self) -> find.Clause:
+        """Whether a record's embedding is of the query's model: another trunk's may have its length by chance."""
+        if not self.made_by:
+            return find.Clause("true", [])
+        return find.Clause("list_contains(string_split(coalesce(models, ''), ','), ?)", [self.made_by])
 
     def _matrices(self, dim: int) -> Iterator[tuple[list[str], Floats]]:
         """Names and embeddings float32[N, dim] of all records, some at a time."""

@@ -114,7 +114,7 @@ class Session:
         return Answer(list(head["columns"]), _rows(data), bool(head["more"]))
 
     def _starved(self) -> ConfigError:
-        return ConfigError(f"sql: needs more than {self.memory} of memory; select less")
+        return ConfigError(f"sql: needs more than {self.memory} of memory; select less, or allow more with --memory")
 
     def _started(self) -> "subprocess.Popen[bytes]":
         """The process, started if there is none."""

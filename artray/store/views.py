@@ -10,6 +10,7 @@ would need an extension, they are read through a pyarrow dataset over the store'
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
@@ -22,6 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from artray import schema
+from artray.errors import TransientError
+from artray.location import first_line, transient
 from artray.store.records import Records
 
 Connection: TypeAlias = Any
@@ -32,20 +35,45 @@ VIEWS: Final = (
     "CREATE VIEW objects AS SELECT image_id, unnest(objects, recursive := true) FROM works",
 )
 GLOB: Final = frozenset("*?[]{}")
+FROM_ARROW: Final = re.compile("reading the stream registered as|get_next failed")
+"""How DuckDB 2 and 1 say that an error is that of the Arrow stream which they read."""
+
+ASK_AGAIN: Final = "ask again; if that does not help: artray verify"
 
 
 @contextmanager
 def opened(records: Records) -> Iterator[Connection]:
-    """A connection that has the views of these records at their version; for artray's own statements only."""
+    """A connection that has the views of these records at their version; for artray's own statements only.
+
+    Raises:
+        TransientError: the storage failed, here or in a statement.
+    """
     connection = duckdb.connect(config={"autoinstall_known_extensions": False})
     try:
-        connection.execute("SET TimeZone = 'UTC'")
-        files = parts(records)
-        define(connection, files, records)
-        _place(connection, files)
-        yield connection
+        with reading(records):
+            connection.execute("SET TimeZone = 'UTC'")
+            files = parts(records)
+            define(connection, files, records)
+            _place(connection, files)
+            yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def reading(records: Records) -> Iterator[None]:
+    """What a storage raises while records are read, through whichever library, as a TransientError."""
+    uri = records.store.uri
+    try:
+        with transient(uri):
+            yield
+    except FileNotFoundError as error:
+        raise TransientError(f"{uri}: a part of the records is gone: {first_line(error)}; {ASK_AGAIN} {uri}") from error
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) or FROM_ARROW.search(str(error)):
+            message = f"{uri}: the records cannot be read: {first_line(error)}; {ASK_AGAIN} {uri}"
+            raise TransientError(message) from error
+        raise
 
 
 def _place(connection: Connection, files: Sequence[str]) -> None:
@@ -98,6 +126,16 @@ def batches(records: Records, columns: Sequence[str], rows: int, wanted: set[str
         rows: how many at a time, at most.
         wanted: only these images; of a part that has none of them, only the names are read.
     """
+    source = _batches(records, columns, rows, wanted)
+    while True:
+        with reading(records):  # and not what whoever uses the rows raises
+            table = next(source, None)
+        if table is None:
+            return
+        yield table
+
+
+def _batches(records: Records, columns: Sequence[str], rows: int, wanted: set[str] | None) -> Iterator[pa.Table]:
     values = None if wanted is None else pa.array(sorted(wanted), pa.string())
     for fragment in dataset(records).get_fragments() if wanted is None or wanted else ():
         if values is not None:

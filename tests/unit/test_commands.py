@@ -122,6 +122,9 @@ def one_line(done: Result) -> str:
         (("process", "NOWHERE", "OTHER", "--set", "x"), "expected section.key=value"),
         (("process", "NOWHERE", "OTHER", "--set", "a.b=c"), "known keys"),
         (("process", "NOWHERE", "OTHER", "--limit", "0"), "--limit: expected at least 1, got 0"),
+        (("process", "NOWHERE", "OTHER", "--set", "detect.device=gpu"), "detect.device: expected cpu, cuda or cuda:N"),
+        (("process", "NOWHERE", "OTHER", "--set", "decode.plugins=[no_such_module]"), "decode.plugins: no_such_module"),
+        (("sql", "STORE", "SELECT 1", "--memory", "much"), "memory: expected an amount"),
         (("models", "show", "nothing"), "nothing"),
         (("models", "add", "nothing.yaml"), "nothing.yaml"),
     ],
@@ -232,6 +235,33 @@ def test_models() -> None:
     assert {"name", "task", "licence"} <= set(found[0])
     assert answer("models", "show", "mtcnn")["name"] == "mtcnn"
     assert "mtcnn" in run("models", "list").stdout
+
+
+def test_a_wrong_card_hides_no_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "artray" / "cards"
+    folder.mkdir(parents=True)
+    (folder / "broken.yaml").write_text("name: broken\n")
+    listed = run("models", "list")
+    assert "mtcnn" in listed.stdout
+    assert "card broken: task: Field required" in listed.stderr
+    assert listed.exit_code == 2
+    verified = run("models", "verify", "broken", "resnet50-type", "--json")
+    assert [found["ok"] for found in json.loads(verified.stdout)] == [False, None]
+    assert verified.exit_code == 1
+
+
+def test_an_unknown_architecture_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    from artray.models import cards
+
+    card = cards.load("efficientnet-lite0-art").model_dump(mode="json", exclude_defaults=True)
+    card |= {"name": "own", "architecture": "efficientnet-lite7"}
+    (tmp_path / "own.yaml").write_text(json.dumps(card))
+    cards_set = f"classify.cards=[{tmp_path / 'own.yaml'}]"
+    done = run("process", str(tmp_path), str(tmp_path / "store"), "--set", cards_set)
+    assert "card own: architecture: expected one of " in one_line(done)
+    assert done.exit_code == 2
+    assert not (tmp_path / "store").exists()
 
 
 SUMMARY = {

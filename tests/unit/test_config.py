@@ -54,6 +54,7 @@ def test_overrides_apply_in_order_and_are_yaml() -> None:
         ("decode.timeout_s=.inf", "decode.timeout_s: .*finite"),
         ("decode.timeout_s=.nan", "decode.timeout_s: "),
         ("pipeline.layout=both", "pipeline.layout: Input should be 'fused' or 'split', got 'both'"),
+        ("classify.device=gpu", "classify.device: expected cpu, cuda or cuda:N, got 'gpu'"),
         ("archive.include=x", "archive.include: .*got 'x'"),
         ("archive.include=[1]", "archive.include.0: .*got 1"),
         ("decode.max_side_px=[1", "--set .*not valid YAML"),

@@ -1,9 +1,11 @@
 """Every question of a store on S3, and of one whose parts were rewritten: the same answers as of a local one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from artray.errors import ConfigError, TransientError
 from artray.store import export, find, rewrite, show, similar, sql
 from artray.store.find import Filters
 from artray.store.layout import Store
@@ -53,3 +55,25 @@ def test_rewritten_parts(local: Store, tmp_path: Path) -> None:
     rewrite.upsert(Records.open(merged), next(made_store.tables(120, batch=40)), "again")
     assert find.find(local, limit=1000).count == find.find(merged, limit=1000).count
     assert sql.query(merged, "SELECT count(*) FROM objects").rows[0][0] > 0
+
+
+def test_a_part_that_cannot_be_read_is_no_defect_of_artray(any_store: Store, tmp_path: Path) -> None:
+    """Storage that fails while it is read, whoever reads: an error that says what to do, and no half of a file."""
+    records = Records.create(any_store)
+    for table in made_store.tables(80, batch=40):
+        records.append(table)
+    name = next(name for name in any_store.records.names() if name.startswith("part-"))
+    (any_store.records / name).remove()
+    out = tmp_path / "out.csv"
+    asked: list[Callable[[], object]] = [
+        lambda: find.find(any_store, Filters(type="painting")),
+        lambda: similar.similar(any_store, [1.0] * 8),
+        lambda: show.show(any_store, "nothing.jpg"),
+        lambda: export.export(any_store, out, "csv"),
+    ]
+    for ask in asked:
+        with pytest.raises(TransientError, match=f"ask again; if that does not help: artray verify .*{any_store.uri}"):
+            ask()
+    assert not out.exists()
+    with pytest.raises((ConfigError, TransientError), match="sql: "):
+        sql.query(any_store, COUNTS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from artray import config
 from artray.errors import ConfigError
 from artray.store import pictures
 from artray.store.layout import Store
@@ -73,23 +74,41 @@ def test_boxes_that_are_not_there() -> None:
     draw(plain, {"width_px": 50, "height_px": 50, "objects": [found(0, 0, 50, 50, "other", "ünknown 日本")]})
 
 
-def test_save(tmp_path: Path) -> None:
+def test_save(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (64, 48), "grey").save(source)
     status = source.stat()
     record = {"image_id": "a.png", "uri": str(source), "version": f"{status.st_mtime_ns}-{status.st_size}"}
     record |= {"width_px": 64, "height_px": 48, "objects": [found(8, 8, 40, 40)]}
     for name in ("out.png", "out.jpg"):
-        save(record, tmp_path / name, 640)
+        save(store, record, tmp_path / name, 640)
         with Image.open(tmp_path / name) as image:
             assert image.size == (64, 48)
     before = hashlib.sha256((tmp_path / "out.png").read_bytes()).hexdigest()
-    save(record, tmp_path / "out.png", 640)
+    save(store, record, tmp_path / "out.png", 640)
     assert hashlib.sha256((tmp_path / "out.png").read_bytes()).hexdigest() == before
     with pytest.raises(ConfigError, match="expected a name that ends with"):
-        save(record, tmp_path / "out.gif", 640)
+        save(store, record, tmp_path / "out.gif", 640)
     with pytest.raises(ConfigError, match="changed"):
-        save(record | {"version": "1-1"}, tmp_path / "out.png", 640)
+        save(store, record | {"version": "1-1"}, tmp_path / "out.png", 640)
+
+
+def test_pictures_are_read_as_the_latest_run_read_them(store: Store, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "grey").save(tmp_path / "a.png")
+    assert pictures.Pictures(store).of_file(tmp_path / "a.png").pixels.shape == (200, 300, 3)
+    profile = config.load("bundled", ["decode.max_side_px=100", "archive.max_file_bytes=100000"])
+    store.write_json("runs/20250101T000000-aaaaaa.json", {"profile": profile.model_dump(mode="json")})
+    picture = pictures.Pictures(store).of_file(tmp_path / "a.png")
+    assert (picture.pixels.shape, picture.width_px) == ((67, 100, 3), 300)
+    for changed, message in (
+        ({"max_pixels": 1_000}, "cannot be decoded: too_large"),
+        ({"plugins": ["no_such_module"]}, "decode.plugins: no_such_module cannot be imported"),
+    ):
+        document = profile.model_dump(mode="json")
+        document["decode"] |= changed
+        store.write_json("runs/20250101T000000-aaaaaa.json", {"profile": document})
+        with pytest.raises(ConfigError, match=message):
+            pictures.Pictures(store).of_file(tmp_path / "a.png")
 
 
 def test_a_region_is_in_pixels_of_the_original() -> None:

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from artray import schema
 from artray.errors import ConfigError
 from artray.store.find import Filters
-from artray.store.layout import Store
+from artray.store.layout import Store, create_store
 from artray.store.records import Records
 from artray.store.similar import best, scores, similar, unit
 from artray.store.vectors import Index
@@ -87,6 +90,33 @@ def test_an_index_that_lags_or_is_empty_is_not_asked(store: Store, tmp_path: Pat
         later = list(made_store.tables(70, batch=60))[1]
         Records.open(made).append(later, "later")
         assert "10 images behind" in similar(made, QUERY, 3, index=behind).note
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_embeddings_of_another_model_are_left_out(tmp_path: Path, indexed: bool) -> None:
+    """While a run with another model is under way, the store holds embeddings of both, of the same length."""
+    made = create_store(tmp_path / "store")
+    records = Records.create(made)
+    makers = {"trunk@old,decode@640": range(200, 260), "trunk@new,decode@640": range(160)}
+    for models, numbers in makers.items():
+        for table in made_store.tables(260, batch=20):
+            kept = table.filter(pc.is_in(table["image_id"], pa.array([made_store.name(n) for n in numbers])))
+            if len(kept):
+                column = schema.RECORD.get_field_index("models")
+                records.append(kept.set_column(column, schema.RECORD.field("models"), pa.array([models] * len(kept))))
+    made.write_json("store.json", made.read_json("store.json") | {"embedding": {"card": "trunk", "fingerprint": "new"}})
+    index = Index(made)
+    if indexed:
+        index.sync(records)
+    with index:
+        for query, same in ((made_store.name(3), range(160)), (made_store.name(205), range(200, 260))):
+            found = similar(made, query, 1_000, index=index if indexed else None)
+            names = {work["image_id"] for work in found.works}
+            assert names < {made_store.name(n) for n in same}
+            assert len(names) > len(same) * 0.9
+            assert "works made with another model are left out" in found.note
+        by_vector = similar(made, index.get(made_store.name(3)).embedding if indexed else [1.0] * 8, 1_000)
+        assert len(by_vector.works) == 156  # of the present model: 160 less 3 that failed and 1 that vanished
 
 
 @pytest.mark.parametrize(
