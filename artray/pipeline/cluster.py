@@ -11,6 +11,7 @@ from typing import Final
 
 from artray.errors import TransientError
 from artray.location import first_line
+from artray.pipeline.messages import Done
 
 OBJECT_STORE_BYTES: Final = 512 * 2**20
 
@@ -40,6 +41,30 @@ def connected() -> Iterator[bool]:
             yield bool(address)
         finally:
             ray.shutdown()
+
+
+class Meters:
+    """A run's counts among the cluster's metrics, which Ray's dashboard and Prometheus show.
+
+    ``ray_artray_images_to_do{run_id}`` and ``ray_artray_images_total{run_id, outcome}``; the outcome is ``good`` or a
+    kind of error.
+    """
+
+    def __init__(self, run_id: str, images: int) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        tags = {"run_id": run_id}
+        to_do = Gauge("artray_images_to_do", "Images of a run's work list.", tag_keys=("run_id",))
+        to_do.set(images, tags)
+        self._images = Counter("artray_images", "Images that came out, by outcome.", tag_keys=("run_id", "outcome"))
+        self._images.set_default_tags(tags)
+
+    def add(self, done: Done) -> None:
+        """A part came out."""
+        outcomes = {"good": done.part.rows - sum(done.errors.values())} | done.errors
+        for outcome, images in outcomes.items():
+            if images:
+                self._images.inc(images, {"outcome": outcome})
 
 
 def _init(address: str | None) -> None:

@@ -223,7 +223,7 @@ class _Run:
         with cluster.connected() as shared:
             self._check_room(grows=shared)
             running = graph.dataset(work, self.spec, self.target.records, grows=shared)
-            tally = Tally(work.images)
+            tally, meters = Tally(work.images), cluster.Meters(self.spec.run_id, work.images)
             committer = Committer(self.records, self.spec.run_id, self.spec.profile.store)
             self.reporter.start(tally)
             try:
@@ -231,6 +231,7 @@ class _Run:
                     if done is not None:
                         committer.add(done)
                         tally.add(done.part.rows, done.errors)
+                        meters.add(done)
                     if committer.due:
                         committer.flush()
                     self.reporter.update(tally)
