@@ -55,7 +55,7 @@ def rival(module: str, *arguments: str) -> Callable[[Setting, Path], list[str]]:
 
 
 def artray(setting: Setting, out: Path) -> list[str]:
-    """As a user runs it, but for the vector store, which no rival fills."""
+    """As a user runs it, but for the vector store, which no rival fills, unless the setting asks for it."""
     store = str(out / "store")
     fewer = ["--set", f"pipeline.max_actors={setting.cores}"] if setting.cores < (os.cpu_count() or 1) else []
     return [
@@ -66,8 +66,8 @@ def artray(setting: Setting, out: Path) -> list[str]:
         str(setting.archive),
         store,
         "--json",
-        *_set(setting),
         *NO_INDEX,
+        *_set(setting),
         *fewer,
     ]
 

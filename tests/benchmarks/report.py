@@ -94,7 +94,7 @@ def memory(measured: Mapping[str, Any]) -> str:
         verdict = f"\n\nGrowth: {growth:+.1%}; at most {most:.0%}: {'met' if growth <= most else 'missed'}."
     return (
         "## Memory: the most that `artray process` holds\n\n"
-        "PSS of the process and all below it, Ray's included, every 0.2 s. Pictures of 0.2 megapixels and no detector, "
-        "so that thousands take minutes.\n\n"
+        "PSS of the process and all below it, Ray's included, every 0.2 s. The bundled profile, vectors included; "
+        "pictures of 0.2 megapixels, so that thousands take minutes.\n\n"
         f"| images | peak, MiB | whole run, s |\n|---:|---:|---:|\n{rows}{verdict}"
     )
