@@ -7,6 +7,7 @@ of everything that belongs to the run, its Ray included.
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -152,6 +153,27 @@ def _assert_little_was_done_twice(store: str, *, kills: int, duration_s: float) 
     rows = len(running.records(store))
     in_flight = 2 * 2 * 64  # two actors with two parts each
     assert written - rows <= kills * (in_flight + COMMIT_S * rows / (0.3 * duration_s))
+
+
+def test_while_records_are_made_anew(
+    archive: Path, undisturbed: tuple[dict, float], tmp_path: Path, ray_temp: Path
+) -> None:
+    """Rows that replace others: the parts in which they lie are written anew, and the kills come in between."""
+    expected, duration_s = undisturbed
+    env = running.environment(ray_temp)
+    running.run("process", archive, tmp_path / "smaller", *running.QUICK, "--set", "decode.max_side_px=64", env=env)
+    assert running.records(tmp_path / "smaller").keys() == expected.keys()
+    chance, killed, moments = random.Random(7), list[str](), max(1, MOMENTS // 2)
+    for attempt in range(3 * moments):
+        order = [VICTIMS[-1 - n % len(VICTIMS)] for n in range(len(killed), moments)]
+        if not order:
+            break
+        store = tmp_path / f"store-{attempt}"
+        shutil.copytree(tmp_path / "smaller", store)
+        killed += interrupted_runs(str(archive), str(store), env, duration_s, chance, order)
+        assert running.records(store) == expected
+        _assert_every_promise_is_kept(store, archive, env)
+    assert len(killed) == moments
 
 
 def test_on_s3(archive: Path, undisturbed: tuple[dict, float], ray_temp: Path, s3_bucket: str) -> None:
