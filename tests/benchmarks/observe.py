@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+from typing_extensions import Self
+
 from tests.benchmarks.work import SUFFIXES
 
 IN_OPEN = 0x20
@@ -17,19 +19,10 @@ EVERY_S = 0.2
 CORES_EVERY_S = 1.0
 
 
-class FirstRead:
-    """When a picture below a folder was opened for the first time since; a context manager. Linux only (inotify)."""
+class Watch:
+    """Something that is looked at, in a thread, until the end of a block."""
 
-    def __init__(self, archive: Path) -> None:
-        self._archive = archive
-        self.at: float | None = None
-
-    def __enter__(self) -> "FirstRead":
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._queue = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        for folder in [self._archive, *(path for path in self._archive.rglob("*") if path.is_dir())]:
-            if self._queue < 0 or libc.inotify_add_watch(self._queue, os.fsencode(folder), IN_OPEN) < 0:
-                raise OSError(ctypes.get_errno(), "inotify: cannot watch", str(folder))
+    def __enter__(self) -> Self:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -38,6 +31,29 @@ class FirstRead:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+
+    def _watch(self) -> None:
+        """Look, until ``self._ended`` is set."""
+        raise NotImplementedError
+
+
+class FirstRead(Watch):
+    """When a picture below a folder was opened for the first time since; a context manager. Linux only (inotify)."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+        self.at: float | None = None
+
+    def __enter__(self) -> Self:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._queue = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        for folder in [self._archive, *(path for path in self._archive.rglob("*") if path.is_dir())]:
+            if self._queue < 0 or libc.inotify_add_watch(self._queue, os.fsencode(folder), IN_OPEN) < 0:
+                raise OSError(ctypes.get_errno(), "inotify: cannot watch", str(folder))
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         os.close(self._queue)
 
     def _watch(self) -> None:
@@ -61,20 +77,12 @@ def _events(data: bytes) -> list[tuple[int, str]]:
     return found
 
 
-class Cores:
+class Cores(Watch):
     """How many cores this process's children kept busy, and how many the rest of the machine; a context manager."""
 
-    def __enter__(self) -> "Cores":
+    def __init__(self) -> None:
         self._samples: list[tuple[float, float, float]] = []  # moment, busy, of which our children's; seconds
         self._of: dict[int, float] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def _watch(self) -> None:
         while True:
@@ -109,21 +117,11 @@ def _busy_s() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-class Memory:
+class Memory(Watch):
     """The most memory that a process and all below it hold together (PSS, so that shared pages count once)."""
 
     def __init__(self, pid: int) -> None:
         self._pid, self.peak_bytes, self.samples = pid, 0, 0
-
-    def __enter__(self) -> "Memory":
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_S):
