@@ -1,0 +1,1 @@
+"""Training classifiers of one's own: data, augmentation, balance, fine-tuning, judging, experiments."""

@@ -1,0 +1,128 @@
+"""Which images an epoch shows, in which order, and which worker takes which: numbers only.
+
+An epoch's order depends on seed and epoch alone, never on how many workers share it, so a run gives the same batches on
+one worker and on many, and a resumed one the same as one that was never interrupted.
+"""
+
+from collections.abc import Callable, Iterator
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Rule: TypeAlias = Callable[[Ints, np.random.Generator], Ints]
+"""From class ids int64[N] to the indices int64[M] of an epoch, in random order."""
+
+
+def unbalanced(class_ids: Ints, random: np.random.Generator) -> Ints:
+    """Every image once."""
+    return random.permutation(len(class_ids))
+
+
+def oversampled(class_ids: Ints, random: np.random.Generator) -> Ints:
+    """Every class as often as the largest one: each image as many whole times as that takes, the rest by lot.
+
+    Source: report, Image Classification, section 4.2 (random oversampling).
+    """
+    members = _members(class_ids)
+    most = max(map(len, members), default=0)
+    chosen = []
+    for indices in members:
+        whole, rest = divmod(most, len(indices))
+        chosen += [np.tile(indices, whole), random.choice(indices, rest, replace=False)]
+    return _shuffled(chosen, random)
+
+
+def undersampled(class_ids: Ints, random: np.random.Generator) -> Ints:
+    """Every class as often as the smallest one: a new choice each epoch, no image twice.
+
+    Source: report, section 4.2 (random undersampling).
+    """
+    members = _members(class_ids)
+    least = min(map(len, members), default=0)
+    return _shuffled([random.choice(indices, least, replace=False) for indices in members], random)
+
+
+def imbalanced(class_ids: Ints, random: np.random.Generator) -> Ints:
+    """As many draws as images, with replacement, each class with the same chance: some repeat, some are left out.
+
+    Source: report, section 4.3; github.com/ufoym/imbalanced-dataset-sampler (weight 1 / count of the class).
+    """
+    members = _members(class_ids)
+    if not members:
+        return np.empty(0, np.int64)
+    counts = np.bincount(class_ids)
+    weights = 1.0 / counts[class_ids]
+    return random.choice(len(class_ids), len(class_ids), replace=True, p=weights / weights.sum()).astype(np.int64)
+
+
+RULES: Final = MappingProxyType(
+    {
+        "none": unbalanced,
+        "oversample": oversampled,
+        "undersample": undersampled,
+        "imbalanced": imbalanced,
+    }
+)
+
+
+def order(class_ids: npt.ArrayLike, rule: str, seed: int, epoch: int) -> Ints:
+    """The indices of an epoch.
+
+    Args:
+        class_ids: int[N].
+        rule: one of :data:`RULES`.
+        seed: of the run.
+        epoch: from 0.
+
+    Returns:
+        int64[M]; M is N but for over- and undersampling.
+    """
+    return RULES[rule](np.asarray(class_ids, np.int64), np.random.default_rng([seed, epoch]))
+
+
+class Share(NamedTuple):
+    """A worker's part of a batch."""
+
+    indices: Ints  # int64[n]
+    weight: float  # of its mean loss in the mean over workers
+
+
+def batches(
+    indices: Ints, batch_size: int, rank: int = 0, workers: int = 1, row_weights: npt.NDArray[np.float64] | None = None
+) -> Iterator[Share]:
+    """A worker's parts of the batches of an epoch.
+
+    Batches are of nearly equal size, at most ``batch_size``, so that none is too small to be shared or normalised; the
+    mean over workers of ``weight`` times the mean loss of a part is the mean loss of the batch, exactly.
+
+    Args:
+        indices: int64[M] of the epoch, in order.
+        batch_size: of all workers together.
+        rank: of this worker, in [0, workers).
+        workers: how many share a batch.
+        row_weights: float64[N] of all images, where the loss is a weighted mean; None where they weigh the same.
+
+    Raises:
+        ValueError: a batch has fewer images than there are workers.
+
+    >>> [(share.indices.tolist(), share.weight) for share in batches(np.arange(5), 3, rank=0, workers=2)]
+    [([0, 1], 1.3333333333333333), ([3], 1.0)]
+    """
+    for batch in np.array_split(indices, -(-len(indices) // batch_size)) if len(indices) else ():
+        if len(batch) < workers:
+            raise ValueError(f"batch: expected at least an image for each of {workers} workers, got {len(batch)}")
+        part = np.array_split(batch, workers)[rank]
+        own, whole = (len(ids) if row_weights is None else row_weights[ids].sum() for ids in (part, batch))
+        yield Share(part, float(own * workers / whole))
+
+
+def _members(class_ids: Ints) -> list[Ints]:
+    """The indices of each class that has any."""
+    return [np.flatnonzero(class_ids == class_id) for class_id in np.unique(class_ids)]
+
+
+def _shuffled(chosen: list[Ints], random: np.random.Generator) -> Ints:
+    return random.permutation(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
