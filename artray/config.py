@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from artray.errors import ConfigError
 
@@ -42,6 +43,11 @@ class Section(BaseModel):
     """A part of a profile: immutable, and strict about names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def reported(cls, values: Mapping[str, Any]) -> Self:
+        """As a run's report has it, perhaps of another version of artray: keys that are not known are left out."""
+        return cls.model_validate({key: value for key, value in values.items() if key in cls.model_fields})
 
 
 class ArchiveConfig(Section):
@@ -107,7 +113,7 @@ class StoreConfig(Section):
 
     commit_s: float = Field(3.0, gt=0)
     commit_rows: int = Field(2_000, ge=1)
-    keep_hours: int = Field(168, ge=1)
+    keep_hours: int = Field(168, ge=1, le=87_600)
     index: bool = True
     milvus_uri: str | None = None
 

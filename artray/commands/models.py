@@ -68,6 +68,8 @@ def verify(
     from artray import console
     from artray.models import cards
 
+    for name in names or ():
+        cards.load(name)  # what the user names must be there; of all cards, a broken one hides no other
     found = [(name, _verified(name)) for name in names or sorted(cards.known())]
     if as_json:
         print_json([{"name": name} | result._asdict() for name, result in found])

@@ -30,13 +30,16 @@ from artray.pipeline.plan import Work
 from artray.pipeline.progress import Reporter, Tally, counting
 from artray.pipeline.report import Report, Summary
 from artray.pipeline.sink import Committer
-from artray.store import rewrite, vectors
+from artray.store import rewrite, vectors, views
 from artray.store.layout import Store, create_store
 from artray.store.lease import Lease
 from artray.store.records import Records
 
 SMALL_PARTS: Final = 8
 """A table of more files than this is looked through for small ones, which become few large ones."""
+
+MANY_PARTS: Final = 1_000
+"""More parts than this are put together while a run goes on: every question looks into each of them."""
 
 POLL_S: Final = 0.2
 
@@ -116,11 +119,11 @@ def _cards(profile: Profile) -> list[Card]:
     detectors = [cards.load(name) for name in profile.detect.cards]
     cards.check_classifiers(classifiers)
     cards.check_detectors(detectors)
-    described = [*classifiers, *detectors]
+    described, named = [*classifiers, *detectors], {*profile.classify.cards, *profile.detect.cards}
     for card in described:
         for file in card.weights.values():
             weights.check_here(file, f"card {card.name}")
-        if card.name not in cards.shipped():  # else it is known to be right, and asking takes seconds
+        if card.name not in cards.shipped() or card.name not in named:  # else it is right, and asking takes seconds
             registry.check_architecture(card)
     return described
 
@@ -179,7 +182,7 @@ class _Run:
         manifest = self._manifest()
         self._remove_leavings()
         self._compact()
-        with plan.Planner(manifest, self.records, known) as planner:
+        with views.reading(self.records), plan.Planner(manifest, self.records, known) as planner:
             self.go_on()
             self.reporter.phase("planning")
             target = self.target.run(self.spec.run_id) / "work.arrow"
@@ -234,6 +237,7 @@ class _Run:
                         meters.add(done)
                     if committer.due:
                         committer.flush()
+                        self._compact(MANY_PARTS)
                     self.reporter.update(tally)
             finally:
                 committer.flush()
@@ -266,7 +270,7 @@ class _Run:
     def tidy(self) -> None:
         """Make few large parts of many small ones, and bring the vectors up to date; neither can lose a row."""
         self._compact()
-        self.records.vacuum(self.spec.profile.store.keep_hours)
+        self._vacuum()
         if self.spec.profile.store.index:
             self.reporter.phase("indexing")
             try:
@@ -277,10 +281,17 @@ class _Run:
             except ArtrayError as error:
                 self.reporter.note(f"vectors: {error}; bring them up to date with: artray index {self.target.uri}")
 
-    def _compact(self) -> None:
-        if len(self.records.delta().file_uris()) > SMALL_PARTS:
+    def _compact(self, most: int = SMALL_PARTS) -> None:
+        if len(self.records.parts()[0]) > most:
             self.reporter.phase("compacting")
-            self.records.compact()
+            rewrite.compact(self.records, self.spec.run_id)
+
+    def _vacuum(self) -> None:
+        """Delete what no version needs any more; if that fails, the run is none the worse."""
+        try:
+            self.records.vacuum(self.spec.profile.store.keep_hours)
+        except TransientError as error:
+            self.reporter.note(f"{error}; the next run tries again")
 
     def _remove_leavings(self) -> None:
         """Remove the work list of a run before this one that was killed."""

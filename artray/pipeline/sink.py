@@ -1,7 +1,7 @@
 """Finished parts become rows: committed every few seconds or few thousand rows.
 
 A commit of new images takes milliseconds; one that replaces rows writes the parts anew in which they lie, and takes the
-longer the more of them there are. So the next one waits for some times as long as the last one took.
+longer the more of them there are. So the next one waits for some times as long as the last one took, within bounds.
 """
 
 import time
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from artray.pipeline.messages import Done
 
 REST: Final = 9
-"""Commits have a tenth of the time at most: after each, this many times as long nothing is committed."""
+"""After a commit, for so many times as long as it took nothing is committed: commits have a tenth of the time."""
+
+REST_MAX_S: Final = 30.0
+"""But for no longer than this: what is not committed is done again after a crash."""
 
 
 class Committer:
@@ -42,7 +45,7 @@ class Committer:
         rows = sum(done.part.rows for done in self._waiting)
         since_s = time.monotonic() - self._last
         wanted = rows >= self._cfg.commit_rows or (rows > 0 and since_s >= self._cfg.commit_s)
-        return wanted and since_s >= REST * self._took_s
+        return wanted and since_s >= min(REST * self._took_s, REST_MAX_S)
 
     def flush(self) -> int:
         """Commit everything that waits; returns how many rows.

@@ -104,6 +104,7 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
         ConfigError: there is none, or a newer artray wrote it.
     """
     store = Store(Location.of(uri))
+    _check_name(store)
     described = store.read_json("store.json")
     if described is None:
         raise ConfigError(f"{uri}: no artray store here; make one with: artray process ARCHIVE {uri}")
@@ -122,8 +123,7 @@ def create_store(uri: str | os.PathLike[str]) -> Store:
         ConfigError: the folder holds something that is not a store, or cannot be one.
     """
     store = Store(Location.of(uri))
-    if ENCODED.search(store.uri):
-        raise ConfigError(f"{uri}: expected a place without % and two digits in its name, which Delta Lake takes apart")
+    _check_name(store)
     if store.is_local and store.location.path.is_file():
         raise ConfigError(f"{uri}: expected a folder, got a file; name another place for the store")
     if store.read_json("store.json") is not None:
@@ -134,3 +134,16 @@ def create_store(uri: str | os.PathLike[str]) -> Store:
     store.location.make()
     store.write_json("store.json", {"format_version": schema.FORMAT_VERSION, "artray": __version__})
     return store
+
+
+def _check_name(store: Store) -> None:
+    """Refuse a place of whose name Delta Lake, which takes it for a URL, would use a part only.
+
+    Raises:
+        ConfigError: it holds % and two digits, or on S3 a # or ?.
+    """
+    if ENCODED.search(store.uri) or (store.location.is_s3 and set("#?") & set(store.uri)):
+        raise ConfigError(
+            f"{store.uri}: expected a place without % and two digits, and on S3 without # and ?, in its name, "
+            "which Delta Lake takes apart; name another place"
+        )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,9 +49,11 @@ class Pictures:
 
     def __init__(self, store: Store) -> None:
         runs = store.runs(1)
-        profile = runs[-1]["profile"] if runs else {}
-        self.decode = DecodeConfig.model_validate(profile.get("decode", {}))
-        self.max_file_bytes = ArchiveConfig.model_validate(profile.get("archive", {})).max_file_bytes
+        profile = runs[-1].get("profile", {}) if runs else {}
+        decode = DecodeConfig.reported(profile.get("decode", {}))
+        here = tuple(module for module in decode.plugins if _installed(module))  # others may be on the cluster alone
+        self.decode = decode.model_copy(update={"plugins": here})
+        self.max_file_bytes = ArchiveConfig.reported(profile.get("archive", {})).max_file_bytes
 
     def of_record(self, record: dict[str, Any], max_side_px: int | None = None) -> Picture:
         """The picture of a record, no larger than ``max_side_px`` on its longer side (None: than the run made it).
@@ -109,3 +112,10 @@ def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
         )
     vector: npt.NDArray[np.float32] = Embedder(card)([pixels])[0]
     return vector
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

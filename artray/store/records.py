@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from artray import schema
-from artray.errors import ConfigError, StoreBusyError, TransientError
+from artray.errors import ConfigError, InvariantError, StoreBusyError, TransientError
 from artray.location import Location, first_line
 from artray.store.layout import Store
 
@@ -136,15 +136,12 @@ class Records:
         actions += [RemoveAction(name, True, now_ms) for name in instead_of]
         self._commit(run_id, actions)
 
-    def compact(self) -> int:
-        """Rewrite small parts into large ones; rows stay the same. Returns how many files went away."""
-        try:
-            done = self._delta.optimize.compact()
-        except CommitFailedError:
-            return 0  # somebody else wrote meanwhile: the next run compacts
-        except (DeltaError, OSError) as error:
-            raise TransientError(f"{self.store.uri}: compaction failed: {first_line(error)}") from error
-        return int(done["numFilesRemoved"]) - int(done["numFilesAdded"])
+    def parts(self) -> tuple[list[str], list[int]]:
+        """The names of the parts, and their sizes in bytes."""
+        actions = self._delta.get_add_actions(flatten=True)
+        return list(map(str, actions.column("path").to_pylist())), list(
+            map(int, actions.column("size_bytes").to_pylist())
+        )
 
     def vacuum(self, keep_hours: int) -> int:
         """Delete the files that no version of the last hours needs; returns how many.
@@ -164,8 +161,10 @@ class Records:
     def _commit(self, run_id: str, actions: list[AddAction | RemoveAction]) -> None:
         """Commit once, whatever it takes: conflicts stop the run, a failing storage is tried again.
 
-        Without actions there is no commit; then the fence stays where it is.
+        Without actions there is no commit; then the fence stays where it is. Of a commit that carries no fence and
+        comes in between (another program's OPTIMIZE) Delta sees no conflict, but it may have moved rows that go here.
         """
+        version, removes = self.version, any(isinstance(action, RemoveAction) for action in actions)
         if (self._delta.transaction_version(FENCE) or 0) != self._fence:
             raise self._busy()  # it was seen in an earlier attempt: Delta finds conflicts with later commits only
         number = (self._delta.transaction_version(run_id) or 0) + 1
@@ -190,6 +189,11 @@ class Records:
         if (self._delta.transaction_version(FENCE) or 0) != self._fence + bool(actions):
             raise self._busy()
         self._fence += bool(actions)
+        if removes and self.version != version + 1:
+            raise InvariantError(
+                f"{self.store.uri}: another program changed the table between versions {version} and {self.version} "
+                f"while rows were replaced; artray verify {self.store.uri} tells whether a row is doubled"
+            )
 
     def _update(self) -> None:
         try:

@@ -5,7 +5,7 @@ One part is in memory at a time, and only parts that hold such rows are read, wh
 
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,34 +13,39 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from artray import schema
-from artray.location import transient
+from artray.errors import InvariantError
 from artray.store import views
 from artray.store.records import Part, Records, write_part
 
 Change: TypeAlias = Callable[[pa.Table, pa.Array], pa.Table]
 """From a part's rows, and where each one's image_id is among those looked for (null: nowhere), to its new rows."""
 
+PART_BYTES: Final = 64 * 2**20
+"""Small parts become one of about this size, which fits into memory some times over."""
+
 
 def replace(records: Records, parts: Sequence[Part], run_id: str) -> None:
-    """Commit parts whose images may have a row, which is then replaced; the parts' own files go away.
+    """Commit parts whose images may have a row in another part, which then goes.
 
     Raises:
         StoreBusyError: somebody else committed since ``records`` was opened.
         TransientError: the storage failed.
+        InvariantError: an image is twice in the parts.
     """
     folder = records.store.records
-    paths = [(folder / part.path).root for part in parts]
-    with transient(folder.uri):
-        tables = [pq.read_table(path, filesystem=folder.filesystem, schema=schema.RECORD) for path in paths]
-    upsert(records, pa.concat_tables(tables), run_id)
-    for part in parts:
-        (folder / part.path).remove()
+    with views.reading(records):
+        tables = [
+            pq.read_table((folder / part.path).root, filesystem=folder.filesystem, columns=["image_id"])
+            for part in parts
+        ]
+    image_ids = pa.concat_tables(tables)["image_id"].cast(pa.string())
+    _rewrite(records, image_ids, lambda table, where: table.filter(pc.is_null(where)), run_id, parts)
 
 
 def upsert(records: Records, rows: pa.Table, run_id: str) -> None:
     """Insert rows of schema.RECORD, or replace those with the same image_id, in one commit."""
-    fresh = [write_part(records.store.records, rows)] if rows.num_rows else []
-    _rewrite(records, rows["image_id"], lambda table, where: table.filter(pc.is_null(where)), run_id, fresh)
+    if rows.num_rows:
+        replace(records, [write_part(records.store.records, rows)], run_id)
 
 
 def update(records: Records, rows: pa.Table, run_id: str) -> None:
@@ -69,14 +74,16 @@ def _rewrite(
     records: Records, image_ids: pa.ChunkedArray, change: Change, run_id: str, fresh: Sequence[Part] = ()
 ) -> None:
     """Commit ``fresh`` parts, and in place of every part that holds one of the images what ``change`` makes of it."""
+    if pc.count_distinct(image_ids).as_py() != len(image_ids):
+        raise InvariantError(f"{records.store.uri}: expected each image once in what is to be committed, got one twice")
     folder, new, old = records.store.records, list(fresh), []
-    with transient(folder.uri):
-        for fragment in _holding(records, image_ids):
+    for fragment in _holding(records, image_ids):
+        with views.reading(records):
             table = fragment.to_table(schema=schema.RECORD)
-            left = change(table, pc.index_in(table["image_id"].combine_chunks(), value_set=image_ids))
-            if left.num_rows:
-                new.append(write_part(folder, left))
-            old.append(PurePosixPath(fragment.path).name)
+        left = change(table, pc.index_in(table["image_id"].combine_chunks(), value_set=image_ids))
+        if left.num_rows:
+            new.append(write_part(folder, left))
+        old.append(PurePosixPath(fragment.path).name)
     records.add(new, run_id, instead_of=old)
 
 
@@ -84,5 +91,40 @@ def _holding(records: Records, image_ids: pa.ChunkedArray) -> list[pyarrow.datas
     """The parts that hold a row of one of these images; of the others no more is read than their names."""
     held = views.dataset(records)
     wanted = pyarrow.dataset.field("image_id").isin(image_ids.combine_chunks())
-    paths = set(pc.unique(held.to_table(columns=["__filename"], filter=wanted)["__filename"]).to_pylist())
+    with views.reading(records):
+        paths = set(pc.unique(held.to_table(columns=["__filename"], filter=wanted)["__filename"]).to_pylist())
     return [fragment for fragment in held.get_fragments() if fragment.path in paths]
+
+
+def compact(records: Records, run_id: str, part_bytes: int = PART_BYTES) -> int:
+    """Write small parts together into large ones, a commit each; rows stay the same.
+
+    Not by Delta's own OPTIMIZE, which carries no fence: a commit that was prepared before it would put rows that it
+    moved into the table a second time.
+
+    Returns:
+        How many parts there are less.
+    """
+    names, sizes = records.parts()
+    group: list[str] = []
+    gone = waiting_bytes = 0
+    for name, size in zip(names, sizes, strict=True):
+        if size < part_bytes // 2:
+            group.append(name)
+            waiting_bytes += size
+        if waiting_bytes >= part_bytes:
+            gone += _together(records, group, run_id)
+            group, waiting_bytes = [], 0
+    return gone + _together(records, group, run_id)
+
+
+def _together(records: Records, names: Sequence[str], run_id: str) -> int:
+    if len(names) < 2:
+        return 0
+    folder = records.store.records
+    with views.reading(records):
+        tables = [
+            pq.read_table((folder / name).root, filesystem=folder.filesystem, schema=schema.RECORD) for name in names
+        ]
+    records.add([write_part(folder, pa.concat_tables(tables))], run_id, instead_of=names)
+    return len(names) - 1

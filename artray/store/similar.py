@@ -154,7 +154,7 @@ class _Search:
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
         described = (records.store.read_json("store.json") or {}).get("embedding") or {}
         self.card = described.get("card", "")
-        self.made_by = f"{self.card}@{described.get('fingerprint')}" if self.card else ""  # as in a record's models
+        self.same = _made_by(f"{self.card}@{described.get('fingerprint')}") if self.card else find.Clause("true", [])
 
     def embedding(self, image_id: str) -> Floats:
         """The embedding of an image of the store; from here on it is compared with those of the same model only."""
@@ -164,8 +164,10 @@ class _Search:
             raise ConfigError(f"{image_id}: no such image in {self.records.store.uri}; artray find lists them")
         if row[0][0]:
             raise ConfigError(f"{image_id}: has no embedding, it failed ({row[0][0]})")
-        makers = [maker for maker in (row[0][2] or "").split(",") if maker.startswith(f"{self.card}@")]
-        self.made_by = makers[0] if makers else ""
+        models = row[0][2] or ""
+        makers = [maker for maker in models.split(",") if maker.startswith(f"{self.card}@")]
+        if self.card:  # of a card that the store no longer has: those that all cards made likewise
+            self.same = _made_by(makers[0]) if makers else find.Clause("models = ?", [models])
         hit = self._of_index(image_id)
         if hit is not None and hit.processed_at_us == row[0][1]:
             return unit(hit.embedding)
@@ -242,9 +244,9 @@ class _Search:
         """The hits whose records are those that their vectors are from, and of the query's model."""
         statement = (
             "SELECT image_id, epoch_us(processed_at), file_index, file_row_number FROM placed "  # noqa: S608
-            f"WHERE {FRESH} AND list_contains(?, image_id) AND {self._comparable().sql}"
+            f"WHERE {FRESH} AND list_contains(?, image_id) AND {self.same.sql}"
         )
-        asked = [[hit.image_id for hit in hits], *self._comparable().parameters]
+        asked = [[hit.image_id for hit in hits], *self.same.parameters]
         rows = self.connection.execute(statement, asked).fetchall() if hits else []
         known = {image_id: moment for image_id, moment, _, _ in rows}
         self.places = {image_id: (file, row) for image_id, _, file, row in rows if file is not None}
@@ -266,7 +268,7 @@ class _Search:
 
     def _passing(self) -> set[str]:
         """The images that pass the filters and whose embedding is of the query's model; a note tells of others."""
-        same, where = self._comparable(), find.condition(self.filters)
+        same, where = self.same, find.condition(self.filters)
         statement = f"SELECT image_id, {same.sql} FROM works WHERE error = '' AND {where.sql}"  # noqa: S608
         rows = self.connection.execute(statement, [*same.parameters, *where.parameters]).fetchall()
         if others := sum(not comparable for _, comparable in rows):
@@ -274,17 +276,16 @@ class _Search:
             self.note = "; ".join(filter(None, [self.note, left_out]))
         return {name for name, comparable in rows if comparable}
 
-    def _comparable(self) -> find.Clause:
-        """Whether a record's embedding is of the query's model: another trunk's may have its length by chance."""
-        if not self.made_by:
-            return find.Clause("true", [])
-        return find.Clause("list_contains(string_split(coalesce(models, ''), ','), ?)", [self.made_by])
-
     def _matrices(self, dim: int) -> Iterator[tuple[list[str], Floats]]:
         """Names and embeddings float32[N, dim] of all records, some at a time."""
         for batch in views.batches(self.records, ["image_id", "embedding"], BATCH_ROWS):
             there, matrix = matrix_of(batch, dim)
             yield batch["image_id"].filter(there).to_pylist(), matrix
+
+
+def _made_by(maker: str) -> find.Clause:
+    """Whether a record's embedding is of this model: another trunk's may have its length by chance."""
+    return find.Clause("list_contains(string_split(coalesce(models, ''), ','), ?)", [maker])
 
 
 def candidates(k: int) -> int:

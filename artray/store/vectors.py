@@ -281,7 +281,7 @@ class Index:
 def configured(store: Store) -> StoreConfig:
     """Where the latest run put the vectors, and whether it did."""
     runs = store.runs(1)
-    return StoreConfig.model_validate(runs[-1].get("profile", {}).get("store", {})) if runs else StoreConfig()
+    return StoreConfig.reported(runs[-1].get("profile", {}).get("store", {})) if runs else StoreConfig()
 
 
 def lag(store: Store, records: Records, milvus_uri: str | None = None) -> dict[str, int]:

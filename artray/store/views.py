@@ -35,8 +35,8 @@ VIEWS: Final = (
     "CREATE VIEW objects AS SELECT image_id, unnest(objects, recursive := true) FROM works",
 )
 GLOB: Final = frozenset("*?[]{}")
-FROM_ARROW: Final = re.compile("reading the stream registered as|get_next failed")
-"""How DuckDB 2 and 1 say that an error is that of the Arrow stream which they read."""
+DAMAGED: Final = re.compile("reading the stream registered as|get_next failed|No magic bytes|too small to be a Parquet")
+"""How DuckDB says that what it reads, be it a file or an Arrow stream, is at fault, and not the statement."""
 
 ASK_AGAIN: Final = "ask again; if that does not help: artray verify"
 
@@ -70,7 +70,7 @@ def reading(records: Records) -> Iterator[None]:
     except FileNotFoundError as error:
         raise TransientError(f"{uri}: a part of the records is gone: {first_line(error)}; {ASK_AGAIN} {uri}") from error
     except duckdb.Error as error:
-        if isinstance(error, duckdb.IOException) or FROM_ARROW.search(str(error)):
+        if isinstance(error, duckdb.IOException) or DAMAGED.search(str(error)):
             message = f"{uri}: the records cannot be read: {first_line(error)}; {ASK_AGAIN} {uri}"
             raise TransientError(message) from error
         raise

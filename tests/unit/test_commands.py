@@ -238,6 +238,8 @@ def test_models() -> None:
 
 
 def test_a_wrong_card_hides_no_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artray.models import cards
+
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     folder = tmp_path / "artray" / "cards"
     folder.mkdir(parents=True)
@@ -246,7 +248,10 @@ def test_a_wrong_card_hides_no_right_one(tmp_path: Path, monkeypatch: pytest.Mon
     assert "mtcnn" in listed.stdout
     assert "card broken: task: Field required" in listed.stderr
     assert listed.exit_code == 2
-    verified = run("models", "verify", "broken", "resnet50-type", "--json")
+    assert run("models", "verify", "broken").exit_code == 2
+    names = {"broken": folder / "broken.yaml", "resnet50-type": cards.shipped()["resnet50-type"]}
+    monkeypatch.setattr(cards, "known", lambda: names)
+    verified = run("models", "verify", "--json")
     assert [found["ok"] for found in json.loads(verified.stdout)] == [False, None]
     assert verified.exit_code == 1
 

@@ -90,3 +90,11 @@ def test_vectors_are_on_disk_even_of_a_store_on_s3(
     assert first.vectors_path.is_relative_to(tmp_path / "cache")
     assert first.vectors_path != second.vectors_path
     assert create_store(tmp_path / "s").vectors_path == tmp_path / "s" / "vectors"
+
+
+@pytest.mark.parametrize("name", ["photos#store", "photos?store", "a%20b"])
+def test_a_name_that_delta_lake_would_cut(s3_bucket: str, name: str) -> None:
+    """It would take s3://bucket/photos#store for s3://bucket/photos, and delete there what is not its own."""
+    for open_or_make in (create_store, open_store):
+        with pytest.raises(ConfigError, match="which Delta Lake takes apart"):
+            open_or_make(f"s3://{s3_bucket}/{name}")

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from artray.errors import ConfigError, StoreBusyError, TransientError
+from artray.errors import ConfigError, InvariantError, StoreBusyError, TransientError
 from artray.store import records as module
 from artray.store import rewrite, views
 from artray.store.layout import Store
@@ -72,14 +72,14 @@ def test_merge_inserts_and_replaces(any_store: Store) -> None:
     assert views.dataset(records).to_table().sort_by("image_id").equals(expected)  # maps, lists and nulls, too
 
 
-def test_replace_takes_the_parts_files_away(any_store: Store) -> None:
+def test_replace_commits_the_parts_as_they_are(any_store: Store) -> None:
     records = Records.create(any_store)
     records.append(ROWS.slice(0, 20))
     parts = [write_part(any_store.records, changed(at, at + 5, models="m2")) for at in (0, 15)]
     rewrite.replace(records, parts, "run")
     assert ids(records) == named(0, 20)
     assert list(column(records, "models").values()).count("m2") == 10
-    assert not {part.path for part in parts} & set(any_store.records.names())
+    assert {part.path for part in parts} < set(records.parts()[0])
 
 
 def test_update_sets_the_given_columns_only(any_store: Store) -> None:
@@ -236,13 +236,55 @@ def test_compaction_changes_files_not_rows(any_store: Store) -> None:
     for start in range(0, 60, 15):
         records.append(ROWS.slice(start, 15), "run")
     assert len(records.delta().file_uris()) == 4
-    assert records.compact() == 3
+    assert rewrite.compact(records, "run") == 3
     assert len(records.delta().file_uris()) == 1
     assert views.dataset(records).to_table().sort_by("image_id").equals(ROWS.sort_by("image_id"))
     rewrite.upsert(records, changed(0, 5, models="m2"), "run")  # the fence holds across it
     assert ids(Records.open(any_store)) == named(0, 60)
-    assert records.compact() == 1  # the changed rows and those that were beside them
-    assert records.compact() == 0
+    assert rewrite.compact(records, "run") == 1  # the changed rows and those that were beside them
+    assert rewrite.compact(records, "run") == 0
+
+
+def test_compaction_is_fenced(any_store: Store) -> None:
+    """A run that was overtaken by another one's compaction does not put rows that it moved there a second time."""
+    records = Records.create(any_store)
+    for start in range(0, 60, 20):
+        records.append(ROWS.slice(start, 20), "run")
+    late = Records.open(any_store)
+    assert rewrite.compact(records, "run") == 2
+    with pytest.raises(StoreBusyError):
+        rewrite.upsert(late, changed(0, 10, models="m2"), "late")
+    with pytest.raises(StoreBusyError):
+        rewrite.compact(late, "late")
+    assert ids(Records.open(any_store)) == named(0, 60)
+
+
+def test_another_programs_optimize_in_between_is_told(any_store: Store) -> None:
+    """It carries no fence, and Delta sees no conflict."""
+    records = Records.create(any_store)
+    for start in range(0, 60, 20):
+        records.append(ROWS.slice(start, 20), "run")
+    DeltaTable(any_store.records_uri, storage_options=any_store.storage_options).optimize.compact()
+    with pytest.raises(InvariantError, match="another program changed the table between versions 3 and 5"):
+        rewrite.upsert(records, changed(0, 10, models="m2"), "run")
+
+
+def test_compaction_makes_parts_of_a_size(store: Store) -> None:
+    records = Records.create(store)
+    for start in range(60):
+        records.append(ROWS.slice(start, 1), "run")
+    largest = max(records.parts()[1])
+    assert rewrite.compact(records, "run", part_bytes=10 * largest) >= 48
+    assert 3 <= len(records.parts()[0]) <= 12
+    assert views.dataset(records).to_table().sort_by("image_id").equals(ROWS.sort_by("image_id"))
+
+
+def test_an_image_twice_in_one_commit_is_refused(store: Store) -> None:
+    records = Records.create(store)
+    twice = pa.concat_tables([ROWS.slice(0, 2), ROWS.slice(1, 1)])
+    with pytest.raises(InvariantError, match="got one twice"):
+        rewrite.upsert(records, twice, "run")
+    assert records.count() == 0
 
 
 def test_a_rewrite_touches_no_other_part(any_store: Store) -> None:

@@ -45,15 +45,20 @@ def test_the_longer_a_commit_took_the_later_the_next_one_is(store: Store, monkey
     monkeypatch.setattr(sink.time, "monotonic", lambda: clock[0])
     records = Records.create(store)
     committer = Committer(records, "run", StoreConfig(commit_s=5, commit_rows=10))
-    add = records.add
-    monkeypatch.setattr(records, "add", lambda *args: (add(*args), clock.__setitem__(0, clock[0] + 4)))
+    add, took_s = records.add, [3]
+    monkeypatch.setattr(records, "add", lambda *args: (add(*args), clock.__setitem__(0, clock[0] + took_s[0])))
     committer.add(done(store, 0, 10))
     committer.flush()
     committer.add(done(store, 10, 20))
-    clock[0] += 4 * sink.REST - 1
+    clock[0] += 3 * sink.REST - 1
     assert not committer.due  # neither by rows nor by time
     clock[0] += 1
     assert committer.due
+    took_s[0] = 100
+    committer.flush()
+    committer.add(done(store, 20, 30))
+    clock[0] += sink.REST_MAX_S
+    assert committer.due  # what a crash can cost is bounded
 
 
 def test_new_rows_are_added_and_recorded_ones_replaced(any_store: Store) -> None:
