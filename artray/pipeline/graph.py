@@ -91,7 +91,10 @@ class Actor:
         """One row of the graph in, one out."""
         if self._failed is not None:
             raise self._failed
-        return self.part(row)
+        try:
+            return self.part(row)
+        finally:
+            worker.give_back()
 
     def make(self, *arguments: Any) -> None:
         """Load what the parts need."""
