@@ -44,14 +44,15 @@ class Part:
         return AddAction(self.path, self.size_bytes, {}, time.time_ns() // 1_000_000, True, stats)
 
 
-def write_part(records: Location, table: pa.Table) -> Part:
+def write_part(records: Location, table: pa.Table, kind: str = "part") -> Part:
     """Write records beside the table, under a name that no other writer has.
 
     Args:
         records: the table's folder.
         table: columns of schema.RECORD, at least one row.
+        kind: what the name begins with: "part" of a worker's, "kept" and "large" of rows that were there before.
     """
-    name = f"part-{uuid.uuid4().hex}.parquet"
+    name = f"{kind}-{uuid.uuid4().hex}.parquet"
     target = records / name
     with target.output() as stream:
         pq.write_table(table, stream, compression="zstd", write_statistics=["image_id", "type", "genre"])

@@ -82,7 +82,7 @@ def _rewrite(
             table = fragment.to_table(schema=schema.RECORD)
         left = change(table, pc.index_in(table["image_id"].combine_chunks(), value_set=image_ids))
         if left.num_rows:
-            new.append(write_part(folder, left))
+            new.append(write_part(folder, left, "kept"))
         old.append(PurePosixPath(fragment.path).name)
     records.add(new, run_id, instead_of=old)
 
@@ -126,5 +126,5 @@ def _together(records: Records, names: Sequence[str], run_id: str) -> int:
         tables = [
             pq.read_table((folder / name).root, filesystem=folder.filesystem, schema=schema.RECORD) for name in names
         ]
-    records.add([write_part(folder, pa.concat_tables(tables))], run_id, instead_of=names)
+    records.add([write_part(folder, pa.concat_tables(tables), "large")], run_id, instead_of=names)
     return len(names) - 1

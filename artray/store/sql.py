@@ -59,7 +59,7 @@ class Session:
     def __init__(self, store: Store, *, memory: str = "1GB", threads: int | None = None) -> None:
         records = Records.open(store)
         self.version, self.memory, self.is_local = records.version, memory, store.is_local
-        self._request = {
+        self._request: dict[str, Any] = {
             "files": views.parts(records),
             "store": store.uri,
             "version": records.version,
@@ -110,8 +110,21 @@ class Session:
             self.close()  # the next statement starts with a process that holds nothing
             raise self._starved()
         if "error" in head:
+            self._check_parts(str(head["error"]))
             raise ConfigError(f"sql: {_one_line(str(head['error']))}")
         return Answer(list(head["columns"]), _rows(data), bool(head["more"]))
+
+    def _check_parts(self, message: str) -> None:
+        """Find out whether it is the parts that are at fault, and not the statement.
+
+        Raises:
+            TransientError: they are.
+        """
+        gone = next((file for file in self._request["files"] if not os.path.exists(file)), None)  # noqa: PTH110
+        if gone or views.DAMAGED.search(message):
+            uri = self._request["store"]
+            reason = f"{gone} is gone" if gone else _one_line(message)
+            raise TransientError(f"{uri}: the records cannot be read: {reason}; {views.ASK_AGAIN} {uri}")
 
     def _starved(self) -> ConfigError:
         return ConfigError(f"sql: needs more than {self.memory} of memory; select less, or allow more with --memory")
@@ -134,6 +147,7 @@ class Session:
             _ask(self._process, self._request, time.monotonic() + START_S)
         except (LateError, EOFError, OSError) as error:
             self.close()
+            self._check_parts("")
             raise TransientError("sql: the process for statements did not start; run again") from error
         return self._process
 
