@@ -2,10 +2,7 @@
 
 from typing import Any, Final
 
-import duckdb
-
-from artray.errors import ArtrayError, TransientError
-from artray.location import first_line
+from artray.errors import ArtrayError
 from artray.store import views
 from artray.store.layout import Store
 from artray.store.records import Records
@@ -33,12 +30,9 @@ def status(store: Store) -> dict[str, Any]:
     """
     records = Records.open(store)
     runs = [{key: run.get(key) for key in RUN_KEYS} for run in store.runs(RUNS)]
-    try:
-        with views.opened(records) as database:
-            states = _states(database, runs)
-            counts = {name: dict(database.execute(query).fetchall()) for name, query in COUNTS.items()}
-    except (duckdb.Error, OSError) as error:
-        raise TransientError(f"{store.uri}: records cannot be read: {first_line(error)}; see artray verify") from error
+    with views.opened(records) as database:
+        states = _states(database, runs)
+        counts = {name: dict(database.execute(query).fetchall()) for name, query in COUNTS.items()}
     described = store.read_json("store.json") or {}
     return (
         {"store": store.uri, "archive": described.get("archive"), "version": records.version}

@@ -98,5 +98,5 @@ def test_records_that_cannot_be_read(store: Store) -> None:
     made = made_store.store(store.uri, 10)
     for part in Path(made.uri, "records").glob("*.parquet"):
         part.unlink()
-    with pytest.raises(TransientError, match="see artray verify"):
+    with pytest.raises(TransientError, match="if that does not help: artray verify"):
         status(made)
