@@ -32,13 +32,7 @@ def replace(records: Records, parts: Sequence[Part], run_id: str) -> None:
         TransientError: the storage failed.
         InvariantError: an image is twice in the parts.
     """
-    folder = records.store.records
-    with views.reading(records):
-        tables = [
-            pq.read_table((folder / part.path).root, filesystem=folder.filesystem, columns=["image_id"])
-            for part in parts
-        ]
-    image_ids = pa.concat_tables(tables)["image_id"].cast(pa.string())
+    image_ids = _read(records, [part.path for part in parts], ["image_id"])["image_id"]
     _rewrite(records, image_ids, lambda table, where: table.filter(pc.is_null(where)), run_id, parts)
 
 
@@ -121,10 +115,19 @@ def compact(records: Records, run_id: str, part_bytes: int = PART_BYTES) -> int:
 def _together(records: Records, names: Sequence[str], run_id: str) -> int:
     if len(names) < 2:
         return 0
+    together = write_part(records.store.records, _read(records, names, schema.RECORD.names), "large")
+    records.add([together], run_id, instead_of=names)
+    return len(names) - 1
+
+
+def _read(records: Records, names: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Columns of some parts, committed or not, one part after the other."""
     folder = records.store.records
     with views.reading(records):
         tables = [
-            pq.read_table((folder / name).root, filesystem=folder.filesystem, schema=schema.RECORD) for name in names
+            pq.read_table(
+                (folder / name).root, filesystem=folder.filesystem, schema=schema.RECORD, columns=list(columns)
+            )
+            for name in names
         ]
-    records.add([write_part(folder, pa.concat_tables(tables), "large")], run_id, instead_of=names)
-    return len(names) - 1
+    return pa.concat_tables(tables)

@@ -9,6 +9,9 @@ import numpy.typing as npt
 Counts: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
+OVERALL: Final = ("micro_f1", "macro_f1", "accuracy", "mcc")
+"""The metrics that are one number for all classes."""
+
 BINS: Final = 15
 RESAMPLES: Final = 2_000
 TEMPERATURES: Final = (0.05, 20.0)
@@ -98,7 +101,7 @@ def _ratio(above: Floats, below: Floats) -> Floats:
 def named(told: Metrics, class_names: Sequence[str]) -> dict[str, float]:
     """The metrics of one matrix by name: ``f1 CLASS`` for every class, ``micro_f1``, ``macro_f1``, ``mcc``, ..."""
     per_class = {f"f1 {name}": float(value) for name, value in zip(class_names, told.f1, strict=True)}
-    return per_class | {name: float(getattr(told, name)) for name in ("micro_f1", "macro_f1", "accuracy", "mcc")}
+    return per_class | {name: float(getattr(told, name)) for name in OVERALL}
 
 
 def bootstrap(
@@ -133,7 +136,7 @@ def bootstrap(
     draws = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), size=resamples)
     told = metrics((draws @ cells.reshape(len(names), -1)).reshape(-1, classes, classes))
     drawn = {f"f1 {name}": told.f1[:, index] for index, name in enumerate(class_names)}
-    drawn |= {name: getattr(told, name) for name in ("micro_f1", "macro_f1", "accuracy", "mcc")}
+    drawn |= {name: getattr(told, name) for name in OVERALL}
     values = named(metrics(whole), class_names)
     return {name: Interval(values[name], *map(float, np.percentile(drawn[name], [2.5, 97.5]))) for name in values}
 
