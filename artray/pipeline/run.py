@@ -192,7 +192,8 @@ class _Run:
             vanished = planner.vanished()
             for changed in (vanished, planner.returned(), planner.relabelled()):
                 if changed.num_rows:
-                    rewrite.update(self.records, changed, self.spec.run_id)
+                    self.reporter.phase(f"updating {changed.num_rows:,} records")
+                    rewrite.update(self.records, changed, self.spec.run_id, self.go_on)
         self.summary.vanished = vanished.num_rows
         self.summary.pending, self.summary.skipped = work.pending, self.summary.images - work.pending
         return work

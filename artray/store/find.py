@@ -156,13 +156,13 @@ def search(
 
 def works(connection: views.Connection, statement: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
     """The rows of a statement, in values that JSON knows."""
-    rows = views.rows(connection.sql(statement, params=list(parameters)).to_arrow_table())
+    rows = views.rows(connection.sql(statement, params=views.bound(parameters)).to_arrow_table())
     return [{name: views.plain(value) for name, value in row.items()} for row in rows]
 
 
 def one(connection: views.Connection, statement: str, parameters: Sequence[Any] = ()) -> Any:
     """The only value of a statement."""
-    return connection.execute(statement, list(parameters)).fetchall()[0][0]
+    return views.fetched(connection, statement, parameters)[0][0]
 
 
 def condition(filters: Filters) -> Clause:

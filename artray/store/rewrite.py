@@ -42,16 +42,18 @@ def upsert(records: Records, rows: pa.Table, run_id: str) -> None:
         replace(records, [write_part(records.store.records, rows)], run_id)
 
 
-def update(records: Records, rows: pa.Table, run_id: str) -> None:
+def update(records: Records, rows: pa.Table, run_id: str, go_on: Callable[[], None] = lambda: None) -> None:
     """Set the given columns of the rows whose image_id is given, in one commit.
 
     Args:
         records: the table.
         rows: image_id and some other columns of schema.RECORD.
         run_id: who commits.
+        go_on: called before every part that is written anew; nothing is committed where it raises.
     """
 
     def changed(table: pa.Table, where: pa.Array) -> pa.Table:
+        go_on()
         # the old column with the new one behind it, and from which of the two each row's value comes
         old = pa.array(range(table.num_rows), pa.int64())
         at = pc.coalesce(pc.add(where.cast(pa.int64()), table.num_rows), old)

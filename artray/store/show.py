@@ -135,5 +135,5 @@ def _colour(found: dict[str, Any]) -> Rgb:
 def _near(connection: views.Connection, image_id: str) -> str:
     """A hint at images whose names contain this one's, or nothing."""
     statement = "SELECT image_id FROM works WHERE contains(lower(image_id), lower(?)) ORDER BY 1 LIMIT 3"
-    names = [row[0] for row in connection.execute(statement, [Path(image_id).name]).fetchall()] if image_id else []
+    names = [row[0] for row in views.fetched(connection, statement, [Path(image_id).name])] if image_id else []
     return f"; did you mean {' or '.join(names)}?" if names else "; artray find lists them"

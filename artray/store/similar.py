@@ -159,7 +159,7 @@ class _Search:
     def embedding(self, image_id: str) -> Floats:
         """The embedding of an image of the store; from here on it is compared with those of the same model only."""
         statement = "SELECT error, epoch_us(processed_at), models FROM stored WHERE image_id = ?"
-        row = self.connection.execute(statement, [image_id]).fetchall()
+        row = views.fetched(self.connection, statement, [image_id])
         if not row:
             raise ConfigError(f"{image_id}: no such image in {self.records.store.uri}; artray find lists them")
         if row[0][0]:
@@ -247,7 +247,7 @@ class _Search:
             f"WHERE {FRESH} AND list_contains(?, image_id) AND {self.same.sql}"
         )
         asked = [[hit.image_id for hit in hits], *self.same.parameters]
-        rows = self.connection.execute(statement, asked).fetchall() if hits else []
+        rows = views.fetched(self.connection, statement, asked) if hits else []
         known = {image_id: moment for image_id, moment, _, _ in rows}
         self.places = {image_id: (file, row) for image_id, _, file, row in rows if file is not None}
         return [hit for hit in hits if known.get(hit.image_id) == hit.processed_at_us]
@@ -270,7 +270,7 @@ class _Search:
         """The images that pass the filters and whose embedding is of the query's model; a note tells of others."""
         same, where = self.same, find.condition(self.filters)
         statement = f"SELECT image_id, {same.sql} FROM works WHERE error = '' AND {where.sql}"  # noqa: S608
-        rows = self.connection.execute(statement, [*same.parameters, *where.parameters]).fetchall()
+        rows = views.fetched(self.connection, statement, [*same.parameters, *where.parameters])
         if others := sum(not comparable for _, comparable in rows):
             left_out = f"{others:,} works made with another model are left out (artray process makes them anew)"
             self.note = "; ".join(filter(None, [self.note, left_out]))

@@ -156,6 +156,22 @@ def _paths(records: Records) -> list[str]:
     return [f"{records.store.records.root}/{unquote(name)}" for name in names]
 
 
+def fetched(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """The rows of a statement with bound parameters."""
+    return connection.execute(statement, bound(parameters)).fetchall()  # type: ignore[no-any-return]
+
+
+def bound(parameters: Sequence[Any]) -> list[Any]:
+    r"""Parameters as DuckDB takes them: bytes of a command line that are no UTF-8 are written out.
+
+    >>> bound(["D\udcfcrer", 3])
+    ['D\\udcfcrer', 3]
+    """
+    return [
+        value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value for value in parameters
+    ]
+
+
 def rows(table: pa.Table) -> list[dict[str, Any]]:
     """A table's rows as plain dicts; a map is a dict, too."""
     return table.to_pylist(maps_as_pydicts="lossy")  # type: ignore[no-any-return]

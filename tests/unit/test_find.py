@@ -175,3 +175,10 @@ def test_vanished_works_are_not_found(store: Store, tmp_path: Path) -> None:
     made = made_store.store(tmp_path / "store", 100)
     assert find.find(made, limit=0).count == 99  # no. 96 has vanished
     assert isinstance(next(made_store.tables(1)), pa.Table)
+
+
+def test_words_that_are_no_utf8_are_looked_for_and_not_found(store: Store) -> None:
+    latin1 = b"D\xfcrer".decode("utf-8", "surrogateescape")  # as Python hands on such a command line
+    assert ids(store, text=latin1) == ""
+    with pytest.raises(ConfigError, match="--type"):
+        find.find(store, Filters(type=latin1))

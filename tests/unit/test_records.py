@@ -132,6 +132,24 @@ def test_of_two_writers_the_later_one_stops(any_store: Store, write: str) -> Non
     assert ids(first) == named(0, 30)
 
 
+def test_an_update_that_is_stopped_between_parts_changes_nothing(any_store: Store) -> None:
+    records = Records.create(any_store)
+    for at in (0, 10, 20):
+        records.append(ROWS.slice(at, 10))
+    moments = iter([None, KeyboardInterrupt()])
+
+    def go_on() -> None:
+        if error := next(moments):
+            raise error
+
+    marks = changed(0, 30, vanished_at=MOMENT).select(["image_id", "vanished_at"])
+    with pytest.raises(KeyboardInterrupt):
+        rewrite.update(records, marks, "run", go_on)
+    assert set(column(Records.open(any_store), "vanished_at").values()) == {None}
+    rewrite.update(records, marks, "run")
+    assert set(column(Records.open(any_store), "vanished_at").values()) == {MOMENT}
+
+
 def test_a_writer_that_changes_nothing_notices_others_all_the_same(store: Store) -> None:
     Records.create(store)
     first, second = Records.open(store), Records.open(store)
