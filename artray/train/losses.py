@@ -1,4 +1,8 @@
-"""Losses over imbalanced classes: logits and class ids in, one number out; their weights are told, not guessed."""
+"""Losses over imbalanced classes: logits, class ids and row weights in, one number out.
+
+Each is made of sums over the rows of a batch. Where several workers share a batch, ``total`` adds their sums up, so the
+loss and its gradient are those of the whole batch, however it was shared.
+"""
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
@@ -8,33 +12,43 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""From logits float[N, K], class ids int64[N] and the classes' weights float[C] (or None) to a scalar >= 0.
+Total: TypeAlias = Callable[[Tensor], Tensor]
+"""Adds a tensor up over all workers; differentiable."""
 
-K is C, or 1 where there are two classes and the logit is that of the second one.
+Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor, Total], Tensor]
+"""From logits float[N, K], class ids int64[N], row weights float[N] >= 0 and a total to a scalar >= 0.
+
+K is C, or 1 where there are two classes and the logit is that of the second one. A row of weight 0 does not count,
+whatever its class id; where none counts the loss is 0.
 """
 
 EPSILON: Final = 1e-10
 """In every denominator of the F1 loss that could be 0. Source: report, Image Classification, section 4.2."""
 
 
-def cross_entropy(logits: Tensor, class_ids: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy of one logit, categorical cross-entropy of several; a mean, weighted by class.
+def alone(sums: Tensor) -> Tensor:
+    """The total of a worker that has the whole batch."""
+    return sums
+
+
+def cross_entropy(logits: Tensor, class_ids: Tensor, row_weights: Tensor, total: Total = alone) -> Tensor:
+    """Binary cross-entropy of one logit, categorical cross-entropy of several: the weighted mean over rows.
 
     Source: report, section 4.2 (binary, for types; weighted loss) and 4.3 (categorical, for genres).
     """
     if logits.shape[1] > 1:
-        return functional.cross_entropy(logits, class_ids, weight=weights)
-    losses = functional.binary_cross_entropy_with_logits(logits[:, 0], class_ids.to(logits.dtype), reduction="none")
-    if weights is None:
-        return losses.mean()
-    per_row = weights.to(logits.dtype)[class_ids]
-    return (losses * per_row).sum() / per_row.sum()
+        losses = functional.cross_entropy(logits, class_ids, reduction="none")
+    else:
+        truth = class_ids.to(logits.dtype)
+        losses = functional.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
+    weights = row_weights.to(losses.dtype)
+    above, below = total(torch.stack([(losses * weights).sum(), weights.sum()]))
+    return above / below.clamp(min=EPSILON)
 
 
-def f1_loss(logits: Tensor, class_ids: Tensor, weights: Tensor | None = None) -> Tensor:
+def f1_loss(logits: Tensor, class_ids: Tensor, row_weights: Tensor, total: Total = alone) -> Tensor:
     """1 - F1 with probabilities in place of decisions, over the batch: of the second class where there is one logit,
-    the mean over classes, weighted by class, where there are several.
+    the mean over classes where there are several.
 
     Source: report, section 4.2: "we minimize the F1-score subtracted from one", with 1e-10 added to denominators.
     """
@@ -42,12 +56,12 @@ def f1_loss(logits: Tensor, class_ids: Tensor, weights: Tensor | None = None) ->
         scores, truth = logits.softmax(dim=1), functional.one_hot(class_ids, logits.shape[1]).to(logits.dtype)
     else:
         scores, truth = logits.sigmoid(), class_ids[:, None].to(logits.dtype)
-    hits = (scores * truth).sum(dim=0)
-    precision, recall = hits / (scores.sum(dim=0) + EPSILON), hits / (truth.sum(dim=0) + EPSILON)
+    weights = row_weights[:, None].to(logits.dtype)
+    sums = torch.stack([(part * weights).sum(dim=0) for part in (scores * truth, scores, truth)])
+    hits, predicted, true = total(sums)
+    precision, recall = hits / (predicted + EPSILON), hits / (true + EPSILON)
     f1 = 2 * precision * recall / (precision + recall + EPSILON)
-    if weights is None or len(f1) == 1:
-        return 1 - f1.mean()
-    return 1 - (f1 * weights).sum() / weights.sum()
+    return 1 - f1.mean()
 
 
 LOSSES: Final[MappingProxyType[str, Loss]] = MappingProxyType({"cross_entropy": cross_entropy, "f1": f1_loss})

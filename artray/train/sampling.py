@@ -86,42 +86,37 @@ def order(class_ids: npt.ArrayLike, rule: str, seed: int, epoch: int) -> Ints:
 class Share(NamedTuple):
     """A worker's part of a batch."""
 
-    indices: Ints  # int64[n]
-    weight: float  # of its mean loss in the mean over workers
+    positions: Ints  # int64[n]: where in the epoch
+    indices: Ints  # int64[n]: which images
 
 
-def batches(
-    indices: Ints, batch_size: int, rank: int = 0, workers: int = 1, row_weights: npt.NDArray[np.float64] | None = None
-) -> Iterator[Share]:
+def batches(indices: Ints, batch_size: int, rank: int = 0, workers: int = 1) -> Iterator[Share]:
     """A worker's parts of the batches of an epoch.
 
-    Batches are of nearly equal size, at most ``batch_size``, so that none is too small to be shared or normalised; the
-    mean over workers of ``weight`` times the mean loss of a part is the mean loss of the batch, exactly.
+    Batches are of nearly equal size, at most ``batch_size``, so that none is too small to be shared or normalised.
 
     Args:
         indices: int64[M] of the epoch, in order.
         batch_size: of all workers together.
         rank: of this worker, in [0, workers).
         workers: how many share a batch.
-        row_weights: float64[N] of all images, where the loss is a weighted mean; None where they weigh the same.
 
     Raises:
         ValueError: a batch has fewer images than there are workers.
 
-    >>> [(share.indices.tolist(), share.weight) for share in batches(np.arange(5), 3, rank=0, workers=2)]
-    [([0, 1], 1.3333333333333333), ([3], 1.0)]
+    >>> [(share.positions.tolist(), share.indices.tolist()) for share in batches(np.arange(5) + 10, 3, 0, 2)]
+    [([0, 1], [10, 11]), ([3], [13])]
     """
-    for batch in np.array_split(indices, -(-len(indices) // batch_size)) if len(indices) else ():
-        if len(batch) < workers:
-            raise ValueError(f"batch: expected at least an image for each of {workers} workers, got {len(batch)}")
-        part = np.array_split(batch, workers)[rank]
-        own, whole = (len(ids) if row_weights is None else row_weights[ids].sum() for ids in (part, batch))
-        yield Share(part, float(own * workers / whole))
+    for positions in np.array_split(np.arange(len(indices)), -(-len(indices) // batch_size)) if len(indices) else ():
+        if len(positions) < workers:
+            raise ValueError(f"batch: expected at least an image for each of {workers} workers, got {len(positions)}")
+        part = np.array_split(positions, workers)[rank]
+        yield Share(part, indices[part])
 
 
 def _members(class_ids: Ints) -> list[Ints]:
-    """The indices of each class that has any."""
-    return [np.flatnonzero(class_ids == class_id) for class_id in np.unique(class_ids)]
+    """The indices of each class that has any; those of no class (-1) are in none."""
+    return [np.flatnonzero(class_ids == class_id) for class_id in np.unique(class_ids[class_ids >= 0])]
 
 
 def _shuffled(chosen: list[Ints], random: np.random.Generator) -> Ints:

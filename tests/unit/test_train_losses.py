@@ -8,37 +8,52 @@ from torch.nn import functional
 from artray.train.losses import LOSSES, class_weights, cross_entropy, f1_loss
 
 TRUTH = torch.tensor([0, 1, 2, 1])
+ONES = torch.ones(4)
 
 
 def test_one_logit_is_the_second_of_two() -> None:
     logits, truth = torch.tensor([[0.3], [-1.2], [2.0]]), torch.tensor([1, 0, 1])
     two = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    for weights in (None, torch.tensor([1.0, 5.0])):
+    for weights in (torch.ones(3), torch.tensor([1.0, 5.0, 0.5])):
         assert cross_entropy(logits, truth, weights) == pytest.approx(float(cross_entropy(two, truth, weights)))
 
 
-def test_weights_count_as_so_many_images() -> None:
-    logits, truth = torch.randn(2, 3), torch.tensor([0, 2])
-    thrice = torch.cat([logits[:1], logits[1:].repeat(3, 1)]), torch.tensor([0, 2, 2, 2])
-    assert cross_entropy(logits, truth, torch.tensor([1.0, 1.0, 3.0])) == pytest.approx(float(cross_entropy(*thrice)))
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_count_as_so_many_images(name: str) -> None:
+    logits, truth = torch.randn(3, 3), torch.tensor([0, 2, 1])
+    thrice = torch.cat([logits[:1], logits[1:2].repeat(3, 1)]), torch.tensor([0, 2, 2, 2])
+    weighted = LOSSES[name](logits, truth, torch.tensor([1.0, 3.0, 0.0]), lambda sums: sums)
+    assert weighted == pytest.approx(float(LOSSES[name](*thrice, ONES, lambda sums: sums)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_workers_that_share_a_batch_have_its_loss(name: str) -> None:
+    """The total adds up; here by recording one worker's sums and adding them to the other's."""
+    logits, weights = torch.randn(4, 3), torch.tensor([1.0, 2.0, 0.5, 1.0])
+    kept: list[torch.Tensor] = []
+    LOSSES[name](logits[:1], TRUTH[:1], weights[:1], lambda sums: kept.append(sums) or sums)
+    shared = LOSSES[name](logits[1:], TRUTH[1:], weights[1:], lambda sums: sums + kept[0])
+    assert shared == pytest.approx(float(LOSSES[name](logits, TRUTH, weights, lambda sums: sums)))
 
 
 def test_f1_of_sure_predictions_is_that_of_decisions() -> None:
     """Truth 0 1 1 1, predicted 0 0 1 1: precision 1, recall 2/3, F1 of the second class 0.8, of the first 2/3."""
     truth = torch.tensor([0, 1, 1, 1])
     logits = torch.tensor([[-99.0], [-99.0], [99.0], [99.0]])
-    assert f1_loss(logits, truth) == pytest.approx(0.2)
-    two = torch.cat([-logits, logits], dim=1)
-    assert f1_loss(two, truth) == pytest.approx(1 - (0.8 + 2 / 3) / 2)
-    assert f1_loss(two, truth, torch.tensor([0.0, 1.0])) == pytest.approx(0.2)
+    assert f1_loss(logits, truth, ONES) == pytest.approx(0.2)
+    assert f1_loss(torch.cat([-logits, logits], dim=1), truth, ONES) == pytest.approx(1 - (0.8 + 2 / 3) / 2)
 
 
-def test_f1_is_finite_where_a_class_is_not_there() -> None:
-    logits = torch.full((3, 1), -200.0, requires_grad=True)
-    loss = f1_loss(logits, torch.tensor([0, 0, 0]))
-    loss.backward()
-    assert loss == 1.0
-    assert torch.isfinite(logits.grad).all()
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_finite_where_a_class_or_every_row_is_not_there(name: str, outputs: int) -> None:
+    for weights in (torch.ones(3), torch.zeros(3)):
+        logits = torch.full((3, outputs), -200.0, requires_grad=True)
+        loss = LOSSES[name](logits, torch.tensor([0, 0, 0]), weights, lambda sums: sums)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(logits.grad).all()
+    assert cross_entropy(logits.detach(), torch.tensor([0, 0, 0]), torch.zeros(3)) == 0
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -47,13 +62,16 @@ def test_f1_is_finite_where_a_class_is_not_there() -> None:
 def test_gradients(name: str, outputs: int, weighted: bool) -> None:
     logits = torch.randn(4, outputs, dtype=torch.float64, requires_grad=True)
     truth = TRUTH if outputs == 3 else TRUTH.clamp(max=1)
-    weights = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)[: max(2, outputs)] if weighted else None
-    assert gradcheck(lambda values: LOSSES[name](values, truth, weights), (logits,))
+    weights = torch.tensor([1.0, 2.0, 0.5, 0.0] if weighted else [1.0] * 4, dtype=torch.float64)
+    assert gradcheck(lambda values: LOSSES[name](values, truth, weights, lambda sums: sums), (logits,))
 
 
 def test_cross_entropy_is_torchs() -> None:
     logits = torch.randn(4, 3)
-    assert cross_entropy(logits, TRUTH) == functional.cross_entropy(logits, TRUTH)
+    assert cross_entropy(logits, TRUTH, ONES) == pytest.approx(float(functional.cross_entropy(logits, TRUTH)))
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    torchs = functional.cross_entropy(logits, TRUTH, weight=weights)
+    assert cross_entropy(logits, TRUTH, weights[TRUTH]) == pytest.approx(float(torchs))
 
 
 def test_class_weights() -> None:
