@@ -20,10 +20,14 @@ def to_input(image: Image, spec: Input) -> NDArray[np.float32]:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
-    square = {"squash": squash, "centre_crop": centre_crop, "letterbox": letterbox}[spec.resize](image, spec)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
-    result: NDArray[np.float32] = (square - mean) / std
+    result: NDArray[np.float32] = (square(image, spec) - mean) / std
     return result
+
+
+def square(image: Image, spec: Input) -> Image:
+    """uint8[S, S, 3]: the image resized to the card's square, in the card's way."""
+    return {"squash": squash, "centre_crop": centre_crop, "letterbox": letterbox}[spec.resize](image, spec)
 
 
 def squash(image: Image, spec: Input) -> Image:

@@ -42,8 +42,8 @@ def cross_entropy(logits: Tensor, class_ids: Tensor, row_weights: Tensor, total:
         truth = class_ids.to(logits.dtype)
         losses = functional.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
     weights = row_weights.to(losses.dtype)
-    above, below = total(torch.stack([(losses * weights).sum(), weights.sum()]))
-    return above / below.clamp(min=EPSILON)
+    sums = total(torch.stack([(losses * weights).sum(), weights.sum()]))
+    return sums[0] / sums[1].clamp(min=EPSILON)
 
 
 def f1_loss(logits: Tensor, class_ids: Tensor, row_weights: Tensor, total: Total = alone) -> Tensor:
@@ -58,8 +58,8 @@ def f1_loss(logits: Tensor, class_ids: Tensor, row_weights: Tensor, total: Total
         scores, truth = logits.sigmoid(), class_ids[:, None].to(logits.dtype)
     weights = row_weights[:, None].to(logits.dtype)
     sums = torch.stack([(part * weights).sum(dim=0) for part in (scores * truth, scores, truth)])
-    hits, predicted, true = total(sums)
-    precision, recall = hits / (predicted + EPSILON), hits / (true + EPSILON)
+    sums = total(sums)
+    precision, recall = sums[0] / (sums[1] + EPSILON), sums[0] / (sums[2] + EPSILON)
     f1 = 2 * precision * recall / (precision + recall + EPSILON)
     return 1 - f1.mean()
 

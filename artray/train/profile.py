@@ -1,0 +1,386 @@
+"""What a training is made with: one YAML profile, every method of the report a named option of it.
+
+Sections in comments are those of the report's chapter Image Classification.
+"""
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from artray.config import Device, Section
+from artray.models.cards import Resize
+from artray.taxonomy import GENRES, TYPES
+
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Range: TypeAlias = tuple[float, float]
+Task: TypeAlias = Literal["type", "genre"]
+
+CLASSES: Final[dict[str, tuple[str, ...]]] = {"type": TYPES, "genre": GENRES}
+
+
+class Flip(Section):
+    """Mirrored left to right. Defaults: torchvision's, as in the report's Table 3."""
+
+    name: Literal["horizontal_flip"]
+    p: Fraction = 0.5
+
+
+class Perspective(Section):
+    """Seen from aside. Defaults: torchvision's, as in Table 3."""
+
+    name: Literal["perspective"]
+    distortion_scale: Fraction = 0.5
+    p: Fraction = 0.5
+
+
+class Rotation(Section):
+    """Turned by any angle up to so many degrees. Default: Table 3."""
+
+    name: Literal["rotation"]
+    degrees: float = Field(360.0, ge=0, le=360)
+
+
+class Affine(Section):
+    """Turned, moved, scaled and sheared, bicubic. Defaults: Table 3."""
+
+    name: Literal["affine"]
+    degrees: Range = (0.0, 40.0)
+    translate: tuple[Fraction, Fraction] = (0.0, 0.4)
+    scale: Range = (0.6, 1.4)
+    shear: float = Field(0.2, ge=0, le=90)
+
+
+class ColourJitter(Section):
+    """Brightness, contrast, saturation and hue varied. Defaults: Table 3."""
+
+    name: Literal["colour_jitter"]
+    brightness: float = Field(0.5, ge=0)
+    contrast: float = Field(0.5, ge=0)
+    saturation: float = Field(0.5, ge=0)
+    hue: float = Field(0.1, ge=0, le=0.5)
+
+
+class Grey(Section):
+    """Without its colours. Table 3 converts every picture (p 1), Table 9 one in ten (torchvision's default)."""
+
+    name: Literal["grey"]
+    p: Fraction = 1.0
+
+
+class Blur(Section):
+    """A Gaussian blur; section 4.2 names it without parameters, these are torchvision's for the standard deviation."""
+
+    name: Literal["blur"]
+    kernel_px: int = Field(5, ge=3)
+    sigma: Range = (0.1, 2.0)
+    p: Fraction = 0.5
+
+
+class RandAugment(Section):
+    """So many of fourteen operations, chosen by lot. Source: Cubuk et al. (2020); not in the report."""
+
+    name: Literal["rand_augment"]
+    operations: int = Field(2, ge=1)
+    magnitude: int = Field(9, ge=0, le=30)
+
+
+Augmentation: TypeAlias = Annotated[
+    Flip | Perspective | Rotation | Affine | ColourJitter | Grey | Blur | RandAugment, Field(discriminator="name")
+]
+
+
+class CropConfig(Section):
+    """How training cuts a square of the network's input out of a picture.
+
+    Args:
+        kind: ``none`` takes the picture as the card does (squashed, centre-cropped or letterboxed); ``centre`` and
+            ``random`` cut a square of the input's size out of the picture resized to ``resize_px``;
+            ``random_borderless`` does so after 20 pixels were taken off every side; ``random_resized`` cuts a
+            rectangle of any size and makes a square of it.
+        resize_px: the edge that is made so long first; null for the input's size.
+        edge: which one, ``shorter`` or ``longer``. Table 3 says the longer one, to which torchvision's crops do not
+            apply without padding: pictures are padded with black then.
+        scale: of ``random_resized``, the part of the area that is cut out.
+        ratio: of ``random_resized``, width by height of what is cut out.
+    """
+
+    kind: Literal["none", "centre", "random", "random_borderless", "random_resized"] = "none"
+    resize_px: int | None = Field(None, ge=16)
+    edge: Literal["shorter", "longer"] = "shorter"
+    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
+
+
+class Source(Section):
+    """One set of works.
+
+    Args:
+        kind: how it is read; see artray.train.datasets.READERS.
+        path: its folder or file.
+        name: what it is called in tables; null for its kind.
+        part: ``train``, ``val`` or ``test`` puts all of its works there; null splits them, see :class:`DataConfig`.
+        labels: what else its own labels are called here, such as {etching: drawing}; null leaves them out.
+        limit: at most so many of its works, chosen by hash.
+    """
+
+    kind: str = "csv"
+    path: str = Field(min_length=1)
+    name: str | None = Field(None, min_length=1)
+    part: Literal["train", "val", "test"] | None = None
+    labels: dict[str, str | None] = Field(default_factory=dict)
+    limit: int | None = Field(None, ge=1)
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.name or self.kind
+
+
+class DataConfig(Section):
+    """Which works are learned from and judged on.
+
+    Args:
+        sources: the sets; works in several of them count once.
+        val: the part of the works that validation takes where a set does not say, by hash of the work.
+        test: likewise for the test.
+        short_side_px: the cache keeps pictures with a shorter side of so many pixels. Section 4.2: 400.
+        cache: a folder for these, which all workers should reach; null for the user's cache.
+        drawings_from_paintings: the part of the training set's paintings that is shown as drawings, another choice in
+            every epoch. Section 4.2 and Table 6: 1/3 and 1/2.
+        near_bits: works whose perceptual hashes differ in at most so many of 64 bits are near-duplicates, which are
+            never on two sides of a split.
+    """
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    val: Fraction = 0.15
+    test: Fraction = 0.15
+    short_side_px: int = Field(400, ge=32)
+    cache: str | None = None
+    drawings_from_paintings: Fraction = 0.0
+    near_bits: int = Field(4, ge=0, le=16)
+
+    @model_validator(mode="after")
+    def _some_left(self) -> "DataConfig":
+        if self.val + self.test >= 1:
+            raise ValueError(f"val and test: expected less than 1 together, got {self.val + self.test:g}")
+        names = [source.title for source in self.sources]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"sources: {twice}: expected each name once; give them names of their own")
+        return self
+
+
+class HeadConfig(Section):
+    """What is learned of a work, and how.
+
+    Args:
+        classes: in the order of the outputs; null for artray's own.
+        only: one of the classes, against all others (section 4.3, one-versus-the-rest); null to tell all apart.
+        loss: ``cross_entropy`` (binary for two classes, else categorical) or ``f1``. Section 4.2.
+        class_weight: exponent of the classes' weights in the loss: 0 for none, 1 to offset imbalance, more than that
+            is what the report needed.
+        weight: of this head's loss among those of several.
+        hidden: sizes of hidden fully connected layers, with ReLU; none for one layer. The report's best model has
+            four layers (section 4.2), of sizes that it does not tell.
+    """
+
+    classes: tuple[str, ...] | None = None
+    only: str | None = None
+    loss: Literal["cross_entropy", "f1"] = "cross_entropy"
+    class_weight: float = Field(0.0, ge=0, le=4)
+    weight: float = Field(1.0, gt=0)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @field_validator("classes")
+    @classmethod
+    def _several(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+            raise ValueError("expected at least two, every one once")
+        return classes
+
+
+class NetworkConfig(Section):
+    """What is fine-tuned.
+
+    Args:
+        card: whose trunk it starts from, with its weights, input size and normalisation.
+        random: start from random weights instead.
+        trained: ``head`` (feature extraction), ``conv4-5`` or ``conv2-5`` (the last two or four stages, and the head)
+            or ``all``. Batch norm is trained in every mode. Section 4.2, Table 8.
+        size_px: the side of the input, if not the card's. Section 4.2: 224 to 400.
+        resize: how a picture becomes a square, if not the card's way.
+    """
+
+    card: str = "efficientnet-lite0-art"
+    random: bool = False
+    trained: Literal["head", "conv4-5", "conv2-5", "all"] = "conv4-5"
+    size_px: int | None = Field(None, ge=32, le=2048)
+    resize: Resize | None = None
+
+
+class BalanceConfig(Section):
+    """How an epoch's images are chosen. Sections 4.2 and 4.3.
+
+    Args:
+        rule: ``none``, ``oversample``, ``undersample`` or ``imbalanced`` (ImbalancedDatasetSampler's).
+        by: the head whose classes are balanced; null for the first one.
+    """
+
+    rule: Literal["none", "oversample", "undersample", "imbalanced"] = "none"
+    by: Task | None = None
+
+
+class OptimiserConfig(Section):
+    """How weights are changed. Section 4.2.
+
+    Args:
+        name: ``adam``, ``adadelta``, ``adamw`` or ``sgd``.
+        lr: learning rate at the start.
+        weight_decay: as torch has it.
+        momentum: of sgd.
+        schedule: per epoch: ``constant``, ``step``, ``cosine`` (to 0 at the end) or ``plateau``.
+        step_epochs: of ``step``; Table 9: 4.
+        step_factor: of ``step`` and ``plateau``, what the rate is multiplied by; torch's default.
+        patience_epochs: of ``plateau``, how many epochs without a better validation it waits; torch's default.
+        ema_decay: validate and keep an exponential moving average of the weights with this decay per batch; null for
+            the weights themselves. Not in the report.
+        clip_norm: largest norm of a batch's gradient; null for any. Not in the report.
+    """
+
+    name: Literal["adam", "adadelta", "adamw", "sgd"] = "adam"
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: Literal["constant", "step", "cosine", "plateau"] = "cosine"
+    step_epochs: int = Field(4, ge=1)
+    step_factor: float = Field(0.1, gt=0, lt=1)
+    patience_epochs: int = Field(10, ge=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    clip_norm: float | None = Field(None, gt=0)
+
+
+class EpochsConfig(Section):
+    """How long is trained, and what is kept.
+
+    Args:
+        epochs: how many, at most.
+        batch_size: of all workers together. Table 3: 100.
+        choose_by: the validation metric whose best epoch is kept: micro_f1, macro_f1, accuracy, mcc or "f1 CLASS";
+            null for "f1 drawing" of types and macro_f1 of genres.
+        patience_epochs: stop after so many epochs without a better one; null to go on.
+        mixup: alpha of the Beta distribution that pictures are mixed by; 0 for none. Not in the report.
+        precision: ``float32``, ``bfloat16`` (mixed, on a GPU), or ``float64``.
+        seed: of everything that is random.
+        checkpoint_batches: a checkpoint after so many batches, and after every epoch; null for these alone.
+    """
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(100, ge=1)
+    choose_by: str | None = None
+    patience_epochs: int | None = Field(None, ge=1)
+    mixup: float = Field(0.0, ge=0)
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    seed: int = Field(0, ge=0, lt=2**32)
+    checkpoint_batches: int | None = Field(None, ge=1)
+
+
+class WorkersConfig(Section):
+    """Who trains.
+
+    Args:
+        workers: how many share a batch; the result does not depend on it.
+        device: of each.
+        cpus_per_worker: reserved for each.
+        threads: of each, for arithmetic.
+        loader_processes: of each, which prepare pictures; 0 does it in between.
+        max_failures: how many times lost workers are replaced; -1 for ever.
+    """
+
+    workers: int = Field(1, ge=1)
+    device: Device = "cpu"
+    cpus_per_worker: float = Field(1.0, gt=0)
+    threads: int = Field(1, ge=1)
+    loader_processes: int = Field(0, ge=0)
+    max_failures: int = Field(3, ge=-1)
+
+
+Views: TypeAlias = Literal["one", "flips", "five_crop", "ten_crop"]
+"""How a picture is judged: as the pipeline sees it; so and mirrored; five crops; these and their mirror images."""
+
+
+class TestConfig(Section):
+    """How the best epoch is judged at the end.
+
+    Args:
+        views: one, flips, five_crop or ten_crop; several are put to the vote. Section 4.2.
+        resize_px: what the shorter edge becomes before crops are cut; null for 8/7 of the input's side.
+        resamples: of the bootstrap that gives the intervals.
+    """
+
+    views: Views = "one"
+    resize_px: int | None = Field(None, ge=32)
+    resamples: int = Field(2_000, ge=0)
+
+
+class TrainProfile(Section):
+    """Everything a training is made with."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    data: DataConfig
+    heads: dict[Task, HeadConfig] = Field(min_length=1)
+    network: NetworkConfig = NetworkConfig()
+    crop: CropConfig = CropConfig()
+    augment: tuple[Augmentation, ...] = ()
+    balance: BalanceConfig = BalanceConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    training: EpochsConfig = EpochsConfig()
+    workers: WorkersConfig = WorkersConfig()
+    test: TestConfig = TestConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainProfile":
+        for task, head in self.heads.items():
+            if head.only is not None and head.only not in self.known(task):
+                raise ValueError(f"heads.{task}.only: expected one of {', '.join(self.known(task))}, got {head.only!r}")
+        if self.balance.by not in (None, *self.heads):
+            raise ValueError(f"balance.by: expected one of {', '.join(self.heads)}, got {self.balance.by!r}")
+        if self.training.batch_size < self.workers.workers:
+            raise ValueError(
+                f"training.batch_size: expected at least an image for each of {self.workers.workers} workers"
+            )
+        choices = self.choices()
+        if self.choose_by not in choices:
+            raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")
+        if self.data.drawings_from_paintings and not {"painting", "drawing"} <= {*self.known("type")}:
+            raise ValueError("data.drawings_from_paintings: expected painting and drawing among the types")
+        return self
+
+    def known(self, task: str) -> tuple[str, ...]:
+        """The labels that a head learns from."""
+        head = self.heads.get(task)  # type: ignore[call-overload]
+        return (head.classes if head else None) or CLASSES[task]
+
+    def outputs(self, task: Task) -> tuple[str, ...]:
+        """The classes that a head tells apart: with ``only``, that one and the rest."""
+        only = self.heads[task].only
+        return self.known(task) if only is None else (f"not {only}", only)
+
+    @property
+    def balanced_by(self) -> Task:
+        """The head whose classes are balanced, and whose metric chooses the epoch."""
+        first: Task = next(iter(self.heads))
+        return self.balance.by or first
+
+    @property
+    def choose_by(self) -> str:
+        """The metric that chooses the epoch."""
+        if self.training.choose_by:
+            return self.training.choose_by
+        classes = self.outputs(self.balanced_by)
+        if self.heads[self.balanced_by].only is not None or classes == TYPES:
+            return f"f1 {classes[-1]}"
+        return "macro_f1"
+
+    def choices(self) -> tuple[str, ...]:
+        """The metrics that an epoch can be chosen by."""
+        per_class = (f"f1 {name}" for name in self.outputs(self.balanced_by))
+        return (*per_class, "micro_f1", "macro_f1", "accuracy", "mcc")

@@ -1,0 +1,138 @@
+"""From a picture to a network's input: crops and augmentations for training, one view or several for judging.
+
+What an image looks like in an epoch depends on seed, epoch and its position in the epoch alone, so a run shows the same
+pictures on one worker and on many, and a resumed one the same as one that was never interrupted.
+
+The operations are those of torchvision.transforms.v2 on PIL images, which is what the report used. A picture is resized
+as the pipeline does it (:mod:`artray.classify.inputs`), for what is trained on must look like what is classified.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from artray.classify import inputs
+from artray.models.cards import Input
+from artray.train.profile import Augmentation, CropConfig, Views
+
+Image: TypeAlias = NDArray[np.uint8]
+"""uint8[H, W, 3] RGB, upright."""
+
+BORDER_PX: Final = 20
+"""What a borderless crop leaves out at every side. Source: report, Image Classification, section 4.2."""
+
+
+MAKERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "horizontal_flip": lambda cfg: v2.RandomHorizontalFlip(cfg.p),
+        "perspective": lambda cfg: v2.RandomPerspective(cfg.distortion_scale, cfg.p),
+        "rotation": lambda cfg: v2.RandomRotation(cfg.degrees),
+        "affine": lambda cfg: v2.RandomAffine(
+            cfg.degrees, cfg.translate, cfg.scale, cfg.shear, interpolation=v2.InterpolationMode.BICUBIC
+        ),
+        "colour_jitter": lambda cfg: v2.ColorJitter(cfg.brightness, cfg.contrast, cfg.saturation, cfg.hue),
+        "grey": lambda cfg: v2.RandomGrayscale(cfg.p),
+        "blur": lambda cfg: v2.RandomApply([v2.GaussianBlur(cfg.kernel_px | 1, cfg.sigma)], cfg.p),
+        "rand_augment": lambda cfg: v2.RandAugment(cfg.operations, cfg.magnitude),
+    }
+)
+
+
+class Training:
+    """What an epoch shows of a picture.
+
+    Args:
+        spec: the network's input.
+        crop: how a square is cut out.
+        augment: what is done to it, in this order.
+    """
+
+    def __init__(self, spec: Input, crop: CropConfig, augment: Sequence[Augmentation] = ()) -> None:
+        self.spec, self.crop = spec, crop
+        self._cut: Any = _cutter(spec.size_px, crop)
+        self._augment: list[Any] = [MAKERS[cfg.name](cfg) for cfg in augment]
+
+    def __call__(self, image: Image, seed: Sequence[int]) -> Tensor:
+        """float32[3, S, S], normalised as the card says.
+
+        Args:
+            image: uint8[H, W, 3].
+            seed: integers >= 0; the same ones give the same.
+        """
+        if self.crop.kind == "none":
+            picture = Pillow.fromarray(inputs.square(image, self.spec))
+        else:
+            border = BORDER_PX if self.crop.kind == "random_borderless" else 0
+            picture = Pillow.fromarray(resized(_without_border(image, border), self._edge_px(), self.crop.edge))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+            for operation in (self._cut, *self._augment):
+                picture = operation(picture)
+        return normalised(np.asarray(picture), self.spec)
+
+    def _edge_px(self) -> int:
+        return self.crop.resize_px or self.spec.size_px
+
+
+COUNTS: Final[Mapping[str, int]] = MappingProxyType({"one": 1, "flips": 2, "five_crop": 5, "ten_crop": 10})
+
+
+def views(image: Image, spec: Input, kind: Views = "one", resize_px: int | None = None) -> Tensor:
+    """float32[V, 3, S, S]: what of a picture is judged.
+
+    Args:
+        image: uint8[H, W, 3].
+        spec: the network's input, of side S.
+        kind: which views; V is 1, 2, 5 or 10.
+        resize_px: what the shorter edge becomes before crops are cut, at least S; null for 8/7 of S.
+
+    Source: report, section 4.2 (FiveCrop and TenCrop); torchvision's order: top left, top right, bottom left, bottom
+    right, centre.
+    """
+    if kind in ("one", "flips"):
+        tensor = normalised(inputs.square(image, spec), spec)[None]
+        return torch.cat([tensor, tensor.flip(-1)]) if kind == "flips" else tensor
+    edge = max(resize_px or round(spec.size_px * 8 / 7), spec.size_px)
+    picture = Pillow.fromarray(resized(image, edge, "shorter"))
+    cut = functional.five_crop if kind == "five_crop" else functional.ten_crop
+    return torch.stack([normalised(np.asarray(crop), spec) for crop in cut(picture, [spec.size_px])])
+
+
+def resized(image: Image, edge_px: int, edge: str) -> Image:
+    """The picture in its aspect ratio, its shorter or longer edge so long."""
+    height, width = image.shape[:2]
+    scale = edge_px / (min if edge == "shorter" else max)(height, width)
+    height, width = (max(1, round(side * scale)) for side in (height, width))
+    return inputs.resize(image, width, height)
+
+
+def normalised(image: Image, spec: Input) -> Tensor:
+    """float32[3, S, S]: ``(pixels - mean) / std`` of uint8[S, S, 3]."""
+    values = (image.astype(np.float32) - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+    return torch.from_numpy(values).permute(2, 0, 1)
+
+
+def _without_border(image: Image, border_px: int) -> Image:
+    """The picture less so much at every side; a picture too small for that stays as it is."""
+    height, width = image.shape[:2]
+    if not border_px or min(height, width) <= 2 * border_px:
+        return image
+    return image[border_px : height - border_px, border_px : width - border_px]
+
+
+def _cutter(size_px: int, crop: CropConfig) -> Any:
+    if crop.kind == "none":
+        return v2.Identity()
+    if crop.kind == "random_resized":
+        return v2.RandomResizedCrop(size_px, crop.scale, crop.ratio)
+    if crop.kind == "centre":
+        return v2.CenterCrop(size_px)
+    return v2.RandomCrop(size_px, pad_if_needed=True)

@@ -1,0 +1,124 @@
+"""What an epoch shows of a picture, and what is judged of it."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from pydantic import TypeAdapter
+from torchvision.transforms import v2
+
+from artray.archive.sample.drawing import to_drawing
+from artray.classify import inputs
+from artray.models.cards import Input
+from artray.train.profile import Augmentation, CropConfig
+from artray.train.transforms import BORDER_PX, COUNTS, MAKERS, Training, normalised, resized, views
+
+SPEC = Input(size_px=64, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+Y, X = np.mgrid[:120, :180]
+PICTURE = np.stack([X, Y, (X * Y) % 256], axis=-1).astype(np.uint8)
+
+
+def augmentation(**values: object) -> Augmentation:
+    return TypeAdapter(Augmentation).validate_python(values)
+
+
+@pytest.mark.parametrize("kind", ["none", "centre", "random", "random_borderless", "random_resized"])
+@pytest.mark.parametrize("name", [None, *MAKERS])
+def test_the_seed_alone_decides(kind: str, name: str | None) -> None:
+    augment = [augmentation(name=name)] if name else []
+    training = Training(SPEC, CropConfig(kind=kind, resize_px=80), augment)
+    state = torch.random.get_rng_state()
+    first = training(PICTURE, (1, 2, 3))
+    assert (first.shape, first.dtype) == ((3, 64, 64), torch.float32)
+    assert first.equal(training(PICTURE, (1, 2, 3)))
+    assert torch.random.get_rng_state().equal(state)
+    others = [training(PICTURE, (1, 2, number)) for number in range(4, 16)]
+    varied = any(not first.equal(other) for other in others)
+    assert varied == (kind.startswith("random") or name not in (None, "grey"))  # Table 3's grey is every picture's
+
+
+def test_none_is_what_the_pipeline_sees() -> None:
+    for resize in ("squash", "centre_crop", "letterbox"):
+        spec = SPEC.model_copy(update={"resize": resize})
+        seen = Training(spec, CropConfig())(PICTURE, (0,))
+        assert np.array_equal(seen.permute(1, 2, 0).numpy(), inputs.to_input(PICTURE, spec))
+        assert seen.equal(views(PICTURE, spec)[0])
+
+
+def test_crops_are_torchvisions() -> None:
+    small = resized(PICTURE, 80, "shorter")
+    assert small.shape == (80, 120, 3)
+    centre = v2.functional.center_crop(torch.from_numpy(small).permute(2, 0, 1), [64, 64])
+    assert Training(SPEC, CropConfig(kind="centre", resize_px=80))(PICTURE, (0,)).equal(
+        normalised(centre.permute(1, 2, 0).numpy(), SPEC)
+    )
+    for kind, cut in (("five_crop", v2.functional.five_crop), ("ten_crop", v2.functional.ten_crop)):
+        expected = [normalised(np.asarray(crop), SPEC) for crop in cut(Pillow.fromarray(small), [64])]
+        assert views(PICTURE, SPEC, kind, 80).equal(torch.stack(expected))
+
+
+def test_views_are_as_many_as_said_and_mirrored_in_pairs() -> None:
+    for kind, count in COUNTS.items():
+        assert views(PICTURE, SPEC, kind).shape == (count, 3, 64, 64)
+    one, mirrored = views(PICTURE, SPEC, "flips")
+    assert mirrored.equal(one.flip(-1))
+    ten = views(PICTURE, SPEC, "ten_crop", 80)
+    assert ten[9].equal(ten[4].flip(-1))  # the centre
+
+
+def test_borders_are_left_out() -> None:
+    framed = PICTURE.copy()
+    framed[:BORDER_PX] = framed[-BORDER_PX:] = 255
+    framed[:, :BORDER_PX] = framed[:, -BORDER_PX:] = 255
+    inner = PICTURE[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]
+    cut = Training(SPEC, CropConfig(kind="random_borderless"))
+    plain = Training(SPEC, CropConfig(kind="random"))
+    for number in range(5):
+        assert cut(framed, (number,)).equal(plain(inner, (number,)))
+    tiny = np.full((30, 200, 3), 9, np.uint8)  # nothing would be left: it stays as it is
+    assert cut(tiny, (0,)).equal(plain(tiny, (0,)))
+
+
+def test_the_longer_edge_leaves_black_bars() -> None:
+    """Table 3 as printed: 224 on the longer edge, then a crop of 224."""
+    seen = Training(SPEC, CropConfig(kind="random", edge="longer"))(np.full((40, 80, 3), 255, np.uint8), (0,))
+    values, counts = seen.unique(return_counts=True)
+    assert values.tolist() == [-127 / 128, 1.0]
+    assert counts.tolist() == [3 * 64 * 32, 3 * 64 * 32]
+
+
+def test_table_3_parameters_are_the_defaults() -> None:
+    jitter = MAKERS["colour_jitter"](augmentation(name="colour_jitter"))
+    varied = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    assert [tuple(values) for values in varied] == [(0.5, 1.5), (0.5, 1.5), (0.5, 1.5), (-0.1, 0.1)]
+    affine = MAKERS["affine"](augmentation(name="affine"))
+    assert (affine.degrees, affine.translate, affine.scale, affine.shear) == (
+        (0, 40),
+        (0, 0.4),
+        (0.6, 1.4),
+        [-0.2, 0.2],
+    )
+    assert affine.interpolation is v2.InterpolationMode.BICUBIC
+    assert MAKERS["rotation"](augmentation(name="rotation")).degrees == [-360, 360]
+    perspective = MAKERS["perspective"](augmentation(name="perspective"))
+    assert (perspective.distortion_scale, perspective.p) == (0.5, 0.5)
+    cropped = CropConfig(kind="random_resized")
+    assert (cropped.scale, cropped.ratio) == ((0.08, 1.0), (3 / 4, 4 / 3))
+
+
+def test_an_unknown_augmentation_names_the_known() -> None:
+    with pytest.raises(ValueError, match=r"horizontal_flip.*perspective.*rotation"):
+        augmentation(name="mirror")
+    with pytest.raises(ValueError, match="degrees"):
+        augmentation(name="rotation", degrees=-1)
+
+
+def test_drawings_are_a_colour_dodge() -> None:
+    """Against OpenCV's own division: grey / (1 - blurred negative)."""
+    grey = cv2.cvtColor(PICTURE, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    negative = cv2.GaussianBlur(255 - grey, (0, 0), 10)
+    expected = cv2.divide(grey, 255 - negative, scale=255)
+    expected = np.rint(np.minimum(expected, 255))
+    difference = np.abs(to_drawing(PICTURE)[:, :, 0] - expected)
+    assert difference.max() <= 1
