@@ -51,7 +51,7 @@ def build(card: Card, device: str = "cpu") -> Any:
         TransientError: its weights cannot be reached.
     """
     check_architecture(card)
-    return _BUILDERS[card.task, card.architecture](card, check_device(device))
+    return _BUILDERS[card.task, _family(card.architecture)](card, check_device(device))
 
 
 def check_architecture(card: Card) -> None:
@@ -61,10 +61,15 @@ def check_architecture(card: Card) -> None:
         ConfigError: it does not; names those that can.
     """
     names = architectures(card.task)
-    if card.architecture not in names:
+    if _family(card.architecture) not in names:
         raise ConfigError(
             f"card {card.name}: architecture: expected one of {', '.join(names)}, got {card.architecture!r}"
         )
+
+
+def _family(architecture: str) -> str:
+    """What is registered for an architecture: itself, or the library before the slash, as in timm/resnet10t."""
+    return architecture.partition("/")[0]
 
 
 def check_device(device: str) -> str:

@@ -1,14 +1,17 @@
 """Trunks: networks without their last layer, from float32[N, 3, S, S] to pooled features float32[N, D].
 
 They come from timm and torchvision with random weights, and are loaded from a state dict in its publisher's naming,
-whose own last layer is left out.
+whose own last layer is left out. Besides those of the report, every architecture of timm is one: ``timm/NAME``.
 """
 
+import bisect
+import difflib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,18 @@ from artray.errors import ConfigError
 LITE0_REPEATS: Final = (1, 2, 2, 3, 3, 4, 1)
 """Blocks per stage of EfficientNet-B0 and Lite0 (Tan and Le 2019, Table 1)."""
 
+TIMM: Final = "timm"
+STAGES: Final = 5
+LITE0_STAGES: Final = ("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6")
+RESNET_STAGES: Final = ("bn1", "layer1", "layer2", "layer3", "layer4")
+DENSENET_STAGES: Final = (
+    "features.norm0",
+    "features.denseblock1",
+    "features.denseblock2",
+    "features.denseblock3",
+    "features.norm5",
+)
+
 
 class Trunk(NamedTuple):
     """One architecture."""
@@ -27,11 +42,14 @@ class Trunk(NamedTuple):
     dim: int  # length of its pooled features
     rename: Callable[[str], str]  # a published state dict's key to the module's own
     last: tuple[str, ...]  # prefixes of the keys of the layer that is left out
+    stages: tuple[
+        str, ...
+    ]  # the last module of each of its five stages, each of half the resolution; () if it has none
 
 
 def architectures() -> tuple[str, ...]:
-    """The names of the trunks."""
-    return tuple(TRUNKS)
+    """The names of the trunks; "timm" stands for all of its own."""
+    return (*TRUNKS, TIMM)
 
 
 def make(architecture: str) -> nn.Module:
@@ -46,6 +64,25 @@ def make(architecture: str) -> nn.Module:
 def dim(architecture: str) -> int:
     """The length of a trunk's pooled features."""
     return _trunk(architecture).dim
+
+
+def stages(architecture: str, module: nn.Module) -> dict[str, int]:
+    """Which of the five stages every parameter of a trunk is of: 1 for the first convolution, 5 for the last stage.
+
+    Raises:
+        ConfigError: the architecture has no five stages of falling resolution, such as a vision transformer.
+
+    Source: the numbering of He et al. (2015), Table 1 (conv1 to conv5), which the report uses.
+    """
+    ends = _trunk(architecture).stages
+    if len(ends) != STAGES:
+        raise ConfigError(
+            f"architecture: expected one with five stages, got {architecture!r}; train all of it, or the head"
+        )
+    place = {name: number for number, (name, _) in enumerate(module.named_modules())}
+    last = [max(number for name, number in place.items() if f"{name}.".startswith(f"{end}.")) for end in ends]
+    owners = {name: place[name.rpartition(".")[0]] for name, _ in module.named_parameters()}
+    return {name: min(bisect.bisect_left(last, number) + 1, STAGES) for name, number in owners.items()}
 
 
 def load(architecture: str, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -84,9 +121,41 @@ def fuse(module: nn.Module) -> nn.Module:
 
 
 def _trunk(architecture: str) -> Trunk:
+    family, _, name = architecture.partition("/")
+    if family == TIMM and name:
+        return _timm(name)
     if architecture not in TRUNKS:
-        raise ConfigError(f"architecture: expected one of {', '.join(TRUNKS)}, got {architecture!r}")
+        raise ConfigError(f"architecture: expected one of {', '.join(TRUNKS)} or {TIMM}/NAME, got {architecture!r}")
     return TRUNKS[architecture]
+
+
+@functools.cache
+def _timm(name: str) -> Trunk:
+    """An architecture of timm, described by a module without memory.
+
+    Raises:
+        ConfigError: timm has none of that name, or it makes no pooled features.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ConfigError(
+            f"architecture: expected {TIMM}/NAME with a name of timm's, got {name!r}; near: {', '.join(near)}"
+        )
+    with torch.device("meta"):
+        module: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    classifier = module.pretrained_cfg.get("classifier") or ()
+    last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    ends = {entry["reduction"]: entry["module"] for entry in getattr(module, "feature_info", [])}
+    stages = tuple(ends.get(2**stage, "") for stage in range(1, STAGES + 1))
+    return Trunk(
+        lambda: timm.create_model(name, pretrained=False, num_classes=0),
+        int(getattr(module, "head_hidden_size", None) or module.num_features),
+        str,
+        tuple(f"{layer}." for layer in last),
+        stages if all(stages) else (),
+    )
 
 
 def _check(architecture: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
@@ -155,10 +224,12 @@ def _densenet_name(name: str) -> str:
 
 TRUNKS: Final[Mapping[str, Trunk]] = MappingProxyType(
     {
-        "efficientnet_lite0": Trunk(_lite0, 1280, _lite0_name, ("_fc.", "classifier.")),
-        "resnet18": Trunk(_torchvision("resnet18", "fc"), 512, str, ("fc.",)),
-        "resnet34": Trunk(_torchvision("resnet34", "fc"), 512, str, ("fc.",)),
-        "resnet50": Trunk(_torchvision("resnet50", "fc"), 2048, str, ("fc.",)),
-        "densenet201": Trunk(_torchvision("densenet201", "classifier"), 1920, _densenet_name, ("classifier.",)),
+        "efficientnet_lite0": Trunk(_lite0, 1280, _lite0_name, ("_fc.", "classifier."), LITE0_STAGES),
+        "resnet18": Trunk(_torchvision("resnet18", "fc"), 512, str, ("fc.",), RESNET_STAGES),
+        "resnet34": Trunk(_torchvision("resnet34", "fc"), 512, str, ("fc.",), RESNET_STAGES),
+        "resnet50": Trunk(_torchvision("resnet50", "fc"), 2048, str, ("fc.",), RESNET_STAGES),
+        "densenet201": Trunk(
+            _torchvision("densenet201", "classifier"), 1920, _densenet_name, ("classifier.",), DENSENET_STAGES
+        ),
     }
 )

@@ -350,8 +350,9 @@ class TrainProfile(Section):
         choices = self.choices()
         if self.choose_by not in choices:
             raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")
-        if self.data.drawings_from_paintings and not {"painting", "drawing"} <= {*self.known("type")}:
-            raise ValueError("data.drawings_from_paintings: expected painting and drawing among the types")
+        types = self.outputs("type") if "type" in self.heads else ()
+        if self.data.drawings_from_paintings and not {"painting", "drawing"} <= {*types}:
+            raise ValueError("data.drawings_from_paintings: expected a head type that tells paintings from drawings")
         return self
 
     def known(self, task: str) -> tuple[str, ...]:

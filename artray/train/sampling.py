@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Floats: TypeAlias = npt.NDArray[np.float64]
 Rule: TypeAlias = Callable[[Ints, np.random.Generator], Ints]
 """From class ids int64[N] to the indices int64[M] of an epoch, in random order."""
 
@@ -53,9 +55,9 @@ def imbalanced(class_ids: Ints, random: np.random.Generator) -> Ints:
     members = _members(class_ids)
     if not members:
         return np.empty(0, np.int64)
-    counts = np.bincount(class_ids)
-    weights = 1.0 / counts[class_ids]
-    return random.choice(len(class_ids), len(class_ids), replace=True, p=weights / weights.sum()).astype(np.int64)
+    known = np.concatenate(members)
+    weights = np.concatenate([np.full(len(indices), 1 / len(indices)) for indices in members])
+    return random.choice(known, len(known), replace=True, p=weights / weights.sum())
 
 
 RULES: Final = MappingProxyType(
@@ -81,6 +83,41 @@ def order(class_ids: npt.ArrayLike, rule: str, seed: int, epoch: int) -> Ints:
         int64[M]; M is N but for over- and undersampling.
     """
     return RULES[rule](np.asarray(class_ids, np.int64), np.random.default_rng([seed, epoch]))
+
+
+def converted(class_ids: npt.ArrayLike, source: int, part: float, seed: int, epoch: int) -> Flags:
+    """Which images of an epoch are shown as another class's: every one of class ``source`` with the same chance.
+
+    Args:
+        class_ids: int[N].
+        source: the class that is converted.
+        part: the chance, in [0, 1].
+        seed: of the run.
+        epoch: from 0.
+
+    Returns:
+        bool[N].
+
+    Source: report, section 4.2 and Table 6, paintings converted to drawings.
+    """
+    ids = np.asarray(class_ids, np.int64)
+    return np.asarray((np.random.default_rng([seed, epoch, 1]).random(len(ids)) < part) & (ids == source))
+
+
+class Mix(NamedTuple):
+    """What each position of an epoch is mixed with."""
+
+    positions: Ints  # int64[M], each once
+    parts: Floats  # float64[M] in [0, 1]: of the picture itself
+
+
+def mixed(count: int, alpha: float, seed: int, epoch: int) -> Mix:
+    """Partners and parts of mixup, by a Beta(alpha, alpha) distribution.
+
+    Source: Zhang et al., mixup (2018).
+    """
+    random = np.random.default_rng([seed, epoch, 2])
+    return Mix(random.permutation(count), random.beta(alpha, alpha, count))
 
 
 class Share(NamedTuple):

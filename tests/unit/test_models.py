@@ -35,7 +35,7 @@ def test_a_name_is_registered_once():
 
 def test_an_unknown_architecture_lists_the_known_ones():
     with pytest.raises(
-        ConfigError, match=r"card small: architecture: expected one of densenet201, .*resnet50, got 'x'"
+        ConfigError, match=r"card small: architecture: expected one of densenet201, .*resnet50, timm, got 'x'"
     ):
         registry.build(small_card(architecture="x"))
 
@@ -61,7 +61,7 @@ def with_statistics(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-@pytest.mark.parametrize("architecture", trunks.architectures())
+@pytest.mark.parametrize("architecture", [*trunks.TRUNKS, "timm/mobilenetv3_small_050"])
 def test_fusing_leaves_no_batch_norm_behind_a_convolution_and_changes_nothing(architecture):
     with torch.inference_mode():
         plain = with_statistics(trunks.make(architecture))
@@ -149,3 +149,34 @@ def test_verify_reports_a_model_that_makes_no_sense(tmp_path):
 def test_the_generated_picture_is_always_the_same():
     assert np.array_equal(verify.picture(), verify.picture())
     assert verify.picture().shape == (240, 320, 3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "begins"),
+    {
+        "resnet50": ["conv1", "layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"],
+        "efficientnet_lite0": ["conv_stem", *(f"blocks.{number}.0.conv_pw" for number in (1, 2, 3, 5))],
+        "densenet201": [
+            "features.conv0",
+            "features.denseblock1.denselayer1.norm1",
+            *(f"features.transition{number}.norm" for number in (1, 2, 3)),
+        ],
+        "timm/resnet10t": ["conv1.0", "layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv1", "layer4.0.conv1"],
+    }.items(),
+)
+def test_parameters_have_the_stage_that_their_convolution_has_in_the_paper(architecture: str, begins: list[str]):
+    found = trunks.stages(architecture, trunks.make(architecture))
+    first = {stage: name for name, stage in reversed(found.items())}
+    assert [first[stage].removesuffix(".weight") for stage in (1, 2, 3, 4, 5)] == begins
+    assert list(found.values()) == sorted(found.values())
+
+
+def test_architectures_of_timm():
+    assert trunks.dim("timm/mobilenetv3_small_050") == 1024  # after its last layer before the classifier
+    with pytest.raises(ConfigError, match="five stages, got 'timm/vit_tiny_patch16_224'"):
+        trunks.stages("timm/vit_tiny_patch16_224", trunks.make("timm/vit_tiny_patch16_224"))
+    with pytest.raises(ConfigError, match="expected timm/NAME with a name of timm's, got 'resnet_18'; near: resnet18"):
+        trunks.make("timm/resnet_18")
+    registry.check_architecture(small_card(architecture="timm/resnet10t"))
+    with pytest.raises(ConfigError, match=r"expected .* or timm/NAME, got 'timm'"):
+        trunks.make("timm")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from artray.train.sampling import RULES, batches, order
+from artray.train.sampling import RULES, batches, converted, mixed, order
 
 CLASS_IDS = np.repeat([0, 1, 2], [70, 20, 7])
 
@@ -75,3 +75,31 @@ def test_a_batch_must_have_an_image_for_each_worker() -> None:
     with pytest.raises(ValueError, match="each of 4 workers, got 3"):
         list(batches(np.arange(3), 8, 0, 4))
     assert list(batches(np.arange(0, dtype=np.int64), 8)) == []
+
+
+def test_images_of_no_class_are_left_out_of_what_is_balanced() -> None:
+    ids = [0, 0, 0, 1, -1, -1]
+    assert sorted(order(ids, "oversample", 0, 0))[:3] == [0, 1, 2]
+    for rule in ("oversample", "undersample", "imbalanced"):
+        assert not {4, 5} & set(order(ids, rule, 0, 0))
+    assert set(order(ids, "none", 0, 0)) == set(range(6))
+
+
+def test_a_third_of_the_paintings_is_converted_and_another_third_in_the_next_epoch() -> None:
+    ids = np.repeat([0, 1], [6000, 100])
+    first, second = (converted(ids, 0, 1 / 3, 0, epoch) for epoch in (0, 1))
+    assert not first[6000:].any()
+    assert 1890 < first.sum() < 2110  # 2000 with a standard deviation of 37
+    assert 600 < (first & second).sum() < 740  # independent: a ninth
+    assert first.tolist() == converted(ids, 0, 1 / 3, 0, 0).tolist()
+    assert not converted(ids, 0, 0.0, 0, 0).any()
+    assert converted(ids, 0, 1.0, 0, 0).sum() == 6000
+
+
+def test_mixup_has_partners_and_parts() -> None:
+    mix = mixed(1000, 0.4, 0, 0)
+    assert sorted(mix.positions) == list(range(1000))
+    assert (mix.parts >= 0).all()
+    assert (mix.parts <= 1).all()
+    assert 0.45 < mix.parts.mean() < 0.55
+    assert mix.parts.tolist() == mixed(1000, 0.4, 0, 0).parts.tolist() != mixed(1000, 0.4, 0, 1).parts.tolist()

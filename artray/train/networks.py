@@ -1,0 +1,107 @@
+"""What is trained: a trunk of the registry, and heads on its embedding.
+
+Heads take the embedding at unit norm, for that is what a store keeps: a trained head can be applied to a finished store
+without reading one picture. (The report's take the pooled features as they are.)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from artray.models import trunks
+
+NORM_MIN: Final = 1e-6
+
+
+class Network(nn.Module):
+    """Pictures, or embeddings of pictures, to a head's logits each.
+
+    Args:
+        trunk: pictures float[N, 3, S, S] to pooled features float[N, D]; None where embeddings are given instead.
+        dim: D.
+        heads: name to the sizes of its layers' outputs, the last of which is K.
+    """
+
+    def __init__(self, trunk: nn.Module | None, dim: int, heads: Mapping[str, Sequence[int]]) -> None:
+        super().__init__()
+        self.trunk, self.dim = trunk, dim
+        self.heads = nn.ModuleDict({name: head(dim, sizes) for name, sizes in heads.items()})
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Per head float[N, K], of pictures float[N, 3, S, S], or of embeddings float[N, D]."""
+        features = inputs if self.trunk is None else self.trunk(inputs)
+        unit = functional.normalize(features, dim=1, eps=NORM_MIN)
+        return {name: layers(unit * self.dim**0.5) for name, layers in self.heads.items()}
+
+
+def head(dim: int, sizes: Sequence[int]) -> nn.Sequential:
+    """Fully connected layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((dim, *sizes[:-1]), sizes, strict=True):
+        layers += [*([nn.ReLU()] if layers else []), nn.Linear(inputs, outputs)]
+    return nn.Sequential(*layers)
+
+
+def restrict(network: Network, architecture: str, trained: str) -> None:
+    """Freeze what is not trained; batch norm never is frozen.
+
+    Args:
+        network: with a trunk.
+        architecture: of the trunk.
+        trained: ``head``, ``conv4-5``, ``conv2-5`` or ``all``; see artray.train.profile.NetworkConfig.
+
+    Raises:
+        ConfigError: stages are asked for of a trunk that has none.
+
+    Source: report, Image Classification, section 4.2: "In all cases, we do not freeze the weights of batch
+    normalization layers".
+    """
+    trunk = network.trunk
+    if trunk is None or trained == "all":
+        return
+    stages = trunks.stages(architecture, trunk) if trained != "head" else {}
+    first = {"head": trunks.STAGES + 1, "conv4-5": 4, "conv2-5": 2}[trained]
+    for name, parameter in trunk.named_parameters():
+        parameter.requires_grad_(stages.get(name, 0) >= first)
+    for module in trunk.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(True)
+
+
+def export(network: Network, temperatures: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of a card's two files of weights, float32: its trunk's and its heads'.
+
+    Args:
+        network: what was trained.
+        temperatures: per head, what its logits are divided by.
+
+    Returns:
+        The trunk's, empty where there is none, and the heads': ``NAME.LAYER.weight`` and ``.bias``, for embeddings of
+        unit norm. A head of one logit has two outputs there, the first of which is always 0.
+    """
+    trunk = {name: _kept(tensor) for name, tensor in network.trunk.state_dict().items()} if network.trunk else {}
+    heads: dict[str, Tensor] = {}
+    for name, layers in network.heads.items():
+        linear = [layer for layer in layers.children() if isinstance(layer, nn.Linear)]
+        for number, layer in enumerate(linear):
+            weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+            if number == 0:
+                weight = weight * network.dim**0.5
+            if number == len(linear) - 1:
+                weight, bias = weight / temperatures.get(name, 1.0), bias / temperatures.get(name, 1.0)
+                if len(weight) == 1:
+                    weight, bias = (
+                        torch.cat([torch.zeros_like(weight), weight]),
+                        torch.cat([torch.zeros_like(bias), bias]),
+                    )
+            heads |= {f"{name}.{number}.weight": _kept(weight), f"{name}.{number}.bias": _kept(bias)}
+    return trunk, heads
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    kept = tensor.detach().cpu().contiguous()
+    return kept.float() if kept.is_floating_point() else kept

@@ -1,0 +1,36 @@
+"""Optimisers, learning rates and averages of weights: torch's, by their names in a profile."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import swa_utils
+
+from artray.train.profile import OptimiserConfig
+
+
+def optimiser(cfg: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """What changes weights after every batch."""
+    if cfg.name == "sgd":
+        return torch.optim.SGD(parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, momentum=cfg.momentum)
+    kind: Any = {"adam": torch.optim.Adam, "adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}[cfg.name]
+    made: torch.optim.Optimizer = kind(parameters, lr=cfg.lr, weight_decay=cfg.weight_decay)
+    return made
+
+
+def scheduler(cfg: OptimiserConfig, optimiser: torch.optim.Optimizer, epochs: int) -> Any:
+    """What changes the learning rate after every epoch; None for a constant one."""
+    schedules = torch.optim.lr_scheduler
+    if cfg.schedule == "step":
+        return schedules.StepLR(optimiser, cfg.step_epochs, cfg.step_factor)
+    if cfg.schedule == "cosine":
+        return schedules.CosineAnnealingLR(optimiser, epochs, eta_min=0.0)
+    if cfg.schedule == "plateau":
+        return schedules.ReduceLROnPlateau(optimiser, "max", cfg.step_factor, cfg.patience_epochs)
+    return None
+
+
+def averaged(network: nn.Module, decay: float) -> swa_utils.AveragedModel:
+    """An exponential moving average of a network's weights and statistics."""
+    rule: Any = swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return swa_utils.AveragedModel(network, multi_avg_fn=rule, use_buffers=True)
