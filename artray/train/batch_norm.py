@@ -1,5 +1,6 @@
 """Batch norm over the whole batch, however many workers share it, on GPUs and on CPUs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,10 +9,11 @@ from torch import Tensor, nn
 from artray.train.losses import Total
 
 
-class BatchNorm(nn.SyncBatchNorm):
-    """torch's synchronised batch norm, which knows GPUs only, with a form for CPUs; then an activation, if any.
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that adds its sums up over workers; then an activation, if any.
 
-    Its state is that of the batch norm that it replaces. timm's batch norms apply their activation themselves.
+    For CPUs: torch's own synchronised batch norm knows GPUs only. Its state is that of the batch norm that it replaces;
+    timm's apply their activation themselves.
 
     Args:
         norm: what it replaces; its parameters and statistics are taken over, not copied.
@@ -28,13 +30,12 @@ class BatchNorm(nn.SyncBatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """float[N, C, H, W], normalised by mean and variance of all workers' N together while it is trained."""
-        on_cpu = self.training and input.device.type == "cpu"
-        output = self._on_cpu(input) if on_cpu else super().forward(input)
+        output = self._trained(input) if self.training else super().forward(input)
         for layer in (self.drop, self.act):
             output = output if layer is None else layer(output)
         return output
 
-    def _on_cpu(self, input: Tensor) -> Tensor:
+    def _trained(self, input: Tensor) -> Tensor:
         count = torch.tensor([float(input.numel() // input.shape[1])], dtype=input.dtype)
         sums = self.total(torch.cat([input.sum(dim=(0, 2, 3)), count]))
         whole, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
@@ -56,8 +57,13 @@ class BatchNorm(nn.SyncBatchNorm):
         self.running_var.lerp_(variance, momentum)
 
 
-def synchronised(module: nn.Module, total: Total) -> nn.Module:
-    """The module with every batch norm over pictures replaced by :class:`BatchNorm`, in place."""
+def synchronised(module: nn.Module, total: Total, device: str = "cpu") -> nn.Module:
+    """The module with every batch norm over pictures one over all workers' pictures: torch's own on a GPU."""
+    if device != "cpu":
+        from timm import layers
+
+        convert: Callable[[nn.Module], nn.Module] = layers.convert_sync_batchnorm  # type: ignore[attr-defined]
+        return convert(module)
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             module.add_module(name, BatchNorm(child, total))

@@ -288,7 +288,7 @@ def _parallel(network: Network, exchange: Exchange, device: torch.device) -> nn.
     if exchange.workers == 1:
         return network
     devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
 
 
 def _line(error: BaseException) -> str:

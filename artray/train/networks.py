@@ -28,13 +28,14 @@ class Network(nn.Module):
     def __init__(self, trunk: nn.Module | None, dim: int, heads: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
         self.trunk, self.dim = trunk, dim
-        self.heads = nn.ModuleDict({name: head(dim, sizes) for name, sizes in heads.items()})
+        self.names = tuple(heads)
+        self.heads = nn.ModuleList(head(dim, sizes) for sizes in heads.values())  # torch keeps some names to itself
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Per head float[N, K], of pictures float[N, 3, S, S], or of embeddings float[N, D]."""
         features = inputs if self.trunk is None else self.trunk(inputs)
         unit = functional.normalize(features, dim=1, eps=NORM_MIN)
-        return {name: layers(unit * self.dim**0.5) for name, layers in self.heads.items()}
+        return {name: layers(unit * self.dim**0.5) for name, layers in zip(self.names, self.heads, strict=True)}
 
 
 def head(dim: int, sizes: Sequence[int]) -> nn.Sequential:
@@ -85,7 +86,7 @@ def export(network: Network, temperatures: Mapping[str, float]) -> tuple[dict[st
     """
     trunk = {name: _kept(tensor) for name, tensor in network.trunk.state_dict().items()} if network.trunk else {}
     heads: dict[str, Tensor] = {}
-    for name, layers in network.heads.items():
+    for name, layers in zip(network.names, network.heads, strict=True):
         linear = [layer for layer in layers.children() if isinstance(layer, nn.Linear)]
         for number, layer in enumerate(linear):
             weight, bias = layer.weight.detach().double(), layer.bias.detach().double()

@@ -1,0 +1,129 @@
+"""Batches of pictures, prepared beside the training, in processes of their own where the profile says so."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from artray.archive.sample.drawing import to_drawing
+from artray.models.cards import Input
+from artray.train import profile as profiles
+from artray.train import transforms
+from artray.train.epochs import Epoch, Ints
+from artray.train.profile import TrainProfile
+from artray.train.sampling import Share
+from artray.train.transforms import Image
+
+
+class Pictures:
+    """Batches of a profile's pictures; see artray.train.loop.Inputs.
+
+    Args:
+        profile: crops, augmentations, precision and processes.
+        spec: the network's input.
+        read: an image's pixels uint8[H, W, 3] by its row; it is sent to the processes.
+    """
+
+    def __init__(self, profile: TrainProfile, spec: Input, read: Callable[[int], Image]) -> None:
+        self.profile, self.spec, self.read = profile, spec, read
+        self.dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
+
+    def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
+        """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
+        shown = _Shown(self, epoch)
+        for batch in self._loaded(shown, [share.positions.tolist() for share in shares]):
+            yield batch.to(self.dtype)
+
+    def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """float[n, 3, S, S] as the pipeline shows them, in order."""
+        judged = Views(self.read, self.spec, rows)
+        batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
+        for batch in self._loaded(judged, batches):
+            yield batch[:, 0].to(self.dtype)
+
+    def _loaded(self, dataset: "Dataset[Tensor]", batches: list[list[int]]) -> Iterator[Tensor]:
+        processes = self.profile.workers.loader_processes
+        loader: Any = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=processes,
+            pin_memory=self.profile.workers.device.startswith("cuda"),
+            prefetch_factor=4 if processes else None,
+        )
+        for batch in loader:
+            yield batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+
+class _Shown(Dataset[Tensor]):
+    """The pictures of an epoch, by position."""
+
+    def __init__(self, pictures: Pictures, epoch: Epoch) -> None:
+        profile = pictures.profile
+        self.read, self.epoch, self.seed = pictures.read, epoch, profile.training.seed
+        self.transform = transforms.Training(pictures.spec, profile.crop, profile.augment)
+
+    def __getitem__(self, position: int) -> Tensor:
+        own = self._shown(position)
+        if self.epoch.mix is None:
+            return own
+        part = float(self.epoch.mix.parts[position])
+        return part * own + (1 - part) * self._shown(int(self.epoch.mix.positions[position]))
+
+    def _shown(self, position: int) -> Tensor:
+        image = self.read(int(self.epoch.indices[position]))
+        if self.epoch.drawn[position]:
+            image = to_drawing(image)
+        return self.transform(image, (self.seed, self.epoch.number, position))
+
+
+class Views(Dataset[Tensor]):
+    """Some images' views float32[V, 3, S, S], in order; see artray.train.transforms.views."""
+
+    def __init__(
+        self,
+        read: Callable[[int], Image],
+        spec: Input,
+        rows: Ints,
+        kind: profiles.Views = "one",
+        resize_px: int | None = None,
+    ) -> None:
+        self.read, self.spec, self.rows, self.kind, self.resize_px = read, spec, rows, kind, resize_px
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return transforms.views(self.read(int(self.rows[index])), self.spec, self.kind, self.resize_px)
+
+
+class Embeddings:
+    """Batches of stored embeddings; see artray.train.loop.Inputs. Nothing is augmented: no image is read.
+
+    Args:
+        rows: float32[N, D].
+        dtype: what the network takes.
+    """
+
+    def __init__(self, rows: np.ndarray[Any, np.dtype[np.float32]], dtype: torch.dtype = torch.float32) -> None:
+        self.rows, self.dtype = torch.from_numpy(rows), dtype
+
+    def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
+        """float[n, D] per share; of a mixed epoch each is mixed with its partner."""
+        for share in shares:
+            batch = self._at(epoch.indices[share.positions])
+            if epoch.mix is not None:
+                parts = torch.from_numpy(epoch.mix.parts[share.positions]).to(batch.dtype)[:, None]
+                others = self._at(epoch.indices[epoch.mix.positions[share.positions]])
+                batch = parts * batch + (1 - parts) * others
+            yield batch
+
+    def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """float[n, D], in order."""
+        for start in range(0, len(rows), batch_size):
+            yield self._at(rows[start : start + batch_size])
+
+    def _at(self, rows: Ints) -> Tensor:
+        return self.rows[torch.from_numpy(rows)].to(self.dtype)

@@ -1,0 +1,96 @@
+"""A small training: striped pictures, a small network, one process or several that share its batches."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.multiprocessing
+from torch import distributed as dist
+
+from artray.models import trunks
+from artray.models.cards import Input
+from artray.train import exchange, networks
+from artray.train.batch_norm import synchronised
+from artray.train.loop import Trainer
+from artray.train.networks import Network
+from artray.train.pictures import Pictures
+from artray.train.profile import TrainProfile
+
+ARCHITECTURE = "timm/test_efficientnet"
+SPEC = Input(size_px=32, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+COUNT = 60
+
+
+def profile(**changes: Any) -> TrainProfile:
+    """Types and genres of stripes; two epochs of eight batches or so."""
+    values: dict[str, Any] = {
+        "name": "stripes",
+        "data": {"sources": [{"path": "none"}]},
+        "heads": {"type": {}, "genre": {"hidden": [8]}},
+        "network": {"card": "none", "random": True, "trained": "all"},
+        "crop": {"kind": "random_resized", "scale": [0.5, 1.0]},
+        "augment": [{"name": "horizontal_flip"}],
+        "optimiser": {"lr": 0.01},
+        "training": {"epochs": 2, "batch_size": 8, "precision": "float64"},
+    }
+    for section, given in changes.items():
+        values[section] = values.get(section, {}) | given if isinstance(given, dict) else given
+    return TrainProfile.model_validate(values)
+
+
+def labels() -> dict[str, np.ndarray]:
+    """Three paintings to a drawing, five genres; every seventh has no genre."""
+    rows = np.arange(COUNT)
+    return {"type": (rows % 4 == 0).astype(np.int64), "genre": np.where(rows % 7 == 0, -1, rows % 5)}
+
+
+def picture(row: int) -> np.ndarray:
+    """uint8[40, 50, 3]: stripes whose direction is the type and whose width and colour are the genre."""
+    random = np.random.default_rng(row)
+    y, x = np.mgrid[:40, :50]
+    along = y if row % 4 == 0 else x
+    stripes = 80.0 * (along // (2 + row % 5) % 2) + 20 * random.random((40, 50))
+    return np.stack([stripes, stripes + 20 * (row % 5), 255 - stripes], axis=-1).astype(np.uint8)
+
+
+def trainer(cfg: TrainProfile, among: exchange.Exchange | None = None) -> Trainer:
+    """A worker with the network that all of them start from."""
+    among = among or exchange.alone()
+    torch.set_num_threads(1)  # more would wait for each other on pictures as small as these
+    torch.manual_seed(7)
+    heads = {name: (*head.hidden, {"type": 1, "genre": 5}[name]) for name, head in cfg.heads.items()}
+    network = Network(trunks.make(ARCHITECTURE), trunks.dim(ARCHITECTURE), heads)
+    networks.restrict(network, ARCHITECTURE, cfg.network.trained)
+    network = network.to(torch.float64 if cfg.training.precision == "float64" else torch.float32)
+    synchronised(network, among.total)
+    rows = np.arange(COUNT)
+    return Trainer(cfg, network, Pictures(cfg, SPEC, picture), labels(), rows[rows % 3 > 0], rows[rows % 3 == 0], among)
+
+
+def trained(cfg: TrainProfile, among: exchange.Exchange | None = None) -> Trainer:
+    """All epochs of a training."""
+    made = trainer(cfg, among)
+    while not made.done:
+        made.run_epoch()
+    return made
+
+
+def shared(cfg: TrainProfile, workers: int, folder: Path) -> list[dict[str, Any]]:
+    """The final states of so many processes that share every batch."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_worker, (workers, port, cfg, folder), nprocs=workers)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(workers)]
+
+
+def _worker(rank: int, workers: int, port: int, cfg: TrainProfile, folder: Path) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    dist.init_process_group("gloo", rank=rank, world_size=workers)
+    try:
+        torch.save(trained(cfg, exchange.distributed()).state(), folder / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
