@@ -1,0 +1,1 @@
+"""Sets of labelled works, each read from its publisher's own layout."""

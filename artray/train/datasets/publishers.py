@@ -1,0 +1,59 @@
+"""Sets that are neither a table nor a folder per label."""
+
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any, Final
+from xml.etree import ElementTree
+
+from artray.archive import listing
+from artray.config import ArchiveConfig
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.train.datasets.items import Item
+from artray.train.datasets.layouts import Layout
+
+RECORD_BYTES: Final = 2**20
+DUBLIN_CORE: Final = "{http://purl.org/dc/elements/1.1/}"
+
+
+def iconclass(folder: Location, layout: Layout) -> Iterator[Item]:
+    """Brill's Iconclass AI test set: data.json, from a picture's name to its Iconclass notations.
+
+    Raises:
+        ConfigError: no data.json, or not of that form.
+    """
+    file = folder / "data.json"
+    content: Any = file.read_json()
+    if content is None or not all(isinstance(codes, list) for codes in content.values()):
+        raise ConfigError(f"{file}: expected a mapping of pictures to lists of Iconclass notations")
+    wanted = layout.type.map or {}
+    for name, codes in content.items():
+        found = {wanted[str(code).lower()] for code in codes if str(code).lower() in wanted}
+        label = found.pop() if len(found) == 1 else ""
+        yield Item(f"data.json: {name}", name, {"type": label or ""}, None)
+
+
+def rijksmuseum(folder: Location, layout: Layout) -> Iterator[Item]:
+    """The Rijksmuseum Challenge 2014: a record in Dublin Core per work, xml/NAME.xml beside jpg/NAME.jpg."""
+    del layout
+    cfg = ArchiveConfig(include=("*.xml",), max_file_bytes=RECORD_BYTES)
+    for entry in listing.entries(folder / "xml", cfg, lambda _: None):
+        record = folder / "xml" / entry.image_id
+        name = f"jpg/{PurePosixPath(entry.image_id).with_suffix('.jpg')}"
+        try:
+            root = ElementTree.fromstring(record.read_bytes())  # noqa: S314 (expat bounds what entities expand to)
+        except ElementTree.ParseError:
+            yield Item(f"xml/{entry.image_id}: not a record", "", {}, None)
+            continue
+        values = {tag: _text(root, tag) for tag in ("type", "creator", "title")}
+        yield Item(f"xml/{entry.image_id}", name, values, None)
+
+
+def _text(root: ElementTree.Element, tag: str) -> str:
+    return next((element.text.strip() for element in root.iter(f"{DUBLIN_CORE}{tag}") if element.text), "")
+
+
+READERS: Final[MappingProxyType[str, Callable[[Location, Layout], Iterator[Item]]]] = MappingProxyType(
+    {"iconclass": iconclass, "rijksmuseum": rijksmuseum}
+)

@@ -1,0 +1,76 @@
+"""Prepare a training's pictures: decoded once, kept small, hashed, and what is broken found out before it begins."""
+
+from types import TracebackType
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from artray.pipeline.decode import Decode
+from artray.schema import Batch
+from artray.train.cache import Cache
+from artray.train.transforms import Image
+
+PREPARED: Final = pa.schema(
+    [
+        pa.field("work_id", pa.string(), nullable=False),
+        pa.field("near_hash", pa.uint64(), nullable=False),  # perceptual; 0 where there is none
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("error_detail", pa.string(), nullable=False),
+    ]
+)
+
+
+class Prepare:
+    """One worker's: works in, rows of :data:`PREPARED` out; a context manager. Knows nothing of Ray.
+
+    Args:
+        cache: where pictures are kept.
+        max_file_bytes: the most that is read of an original.
+    """
+
+    def __init__(self, cache: Cache, max_file_bytes: int) -> None:
+        self.cache = cache
+        self._decode = Decode(cache.decode_config(), max_file_bytes)
+
+    def __enter__(self) -> "Prepare":
+        self._decode.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._decode.__exit__(kind, error, trace)
+
+    def __call__(self, batch: Batch) -> pa.Table:
+        """Keep and hash the pictures of works (work_id, uri, version).
+
+        Raises:
+            ConfigError: the cache cannot be written.
+            TransientError: the storage of the pictures is down.
+        """
+        images = [self.cache.read(uri, version) for uri, version in zip(batch["uri"], batch["version"], strict=True)]
+        told: list[dict[str, Any]] = [{"error": "", "error_detail": ""} for _ in images]
+        todo = [number for number, image in enumerate(images) if image is None]
+        decoded = self._decode({name: [batch[name][number] for number in todo] for name in ("uri", "version")})
+        for place, number in enumerate(todo):
+            if decoded["error"][place]:
+                told[number] = {name: decoded[name][place] for name in ("error", "error_detail")}
+            else:
+                uri, version = batch["uri"][number], batch["version"][number]
+                images[number] = self.cache.keep(uri, version, decoded["pixels"][place])
+        rows = [
+            {"work_id": work_id, "near_hash": 0 if image is None else near_hash(image)} | said
+            for work_id, image, said in zip(batch["work_id"], images, told, strict=True)
+        ]
+        return pa.Table.from_pylist(rows, schema=PREPARED)
+
+
+def near_hash(image: Image) -> int:
+    """64 bits that near-duplicates share but for a few: OpenCV's perceptual hash; 0 of a picture without structure.
+
+    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010).
+    """
+    bits = cv2.img_hash.pHash(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return int(np.frombuffer(np.ascontiguousarray(bits).tobytes(), ">u8")[0])
