@@ -184,3 +184,28 @@ def export(store: str, out: str | Path, *, format: str = "parquet", embeddings: 
 
     rows = write.export(layout.open_store(store), Path(out), format, embedding=embeddings)
     return {"path": str(out), "format": format, "rows": rows}
+
+
+def train(
+    profile: str | Path,
+    out: str | Path | None = None,
+    *,
+    set: Sequence[str] = (),
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
+    """Train a classifier; see artray.train.run.train. The folder is by default runs/NAME, of the profile's name."""
+    from artray.location import Location
+    from artray.pipeline.progress import Silent
+    from artray.train import run
+
+    resolved = run.load(profile, set)
+    with reporter or Silent() as told:
+        return run.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
+
+
+def labels(profile: str | Path, *, set: Sequence[str] = ()) -> dict[str, Any]:
+    """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
+    from artray.train import run
+
+    found = run.read(run.load(profile, set))
+    return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}

@@ -8,6 +8,7 @@ import typer
 
 from artray import __version__
 from artray.commands import ask, make, models
+from artray.commands import train as training
 
 app: Final = typer.Typer(
     name="artray",
@@ -23,6 +24,7 @@ models_app: Final = typer.Typer(help="Model cards: what models there are, and wh
 VERBS: Final = (
     *(make.demo, make.sample, make.process, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.export),
+    training.train,
 )
 for asked in VERBS:
     app.command()(asked)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -151,15 +151,24 @@ def load(profile: str | Path, overrides: Sequence[str] = ()) -> Profile:
     Raises:
         ConfigError: no such profile, not YAML, an unknown key, or a value out of range.
     """
-    path = shipped().get(str(profile)) or Path(profile)
-    values = read_yaml(path, what="profile")
+    return load_as(Profile, profile, overrides, shipped())
+
+
+def load_as(model: type[M], profile: str | Path, overrides: Sequence[str], known: Mapping[str, Path]) -> M:
+    """:func:`load` for profiles of another kind, of which ``known`` can be named.
+
+    Raises:
+        ConfigError: likewise.
+    """
+    path = known.get(str(profile)) or Path(profile)
+    values = read_yaml(path, what="profile", known=known)
     for override in overrides:
         _apply(values, override)
-    return parse(Profile, values, where=str(profile))
+    return parse(model, values, where=str(profile))
 
 
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
-    """A YAML mapping from a file; see :func:`plain_yaml` for what it may not hold.
+def read_yaml(path: Path, what: str, known: Iterable[str] = ()) -> dict[str, Any]:
+    """A YAML mapping from a file; see :func:`plain_yaml` for what it may not hold. ``known`` names could be given, too.
 
     Raises:
         ConfigError: it cannot be read, is larger than 1 MiB, or is not a plain YAML mapping.
@@ -168,8 +177,8 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         with path.open(encoding="utf-8") as file:
             text = file.read(MIB + 1)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a null byte
-        known = ", ".join(shipped()) if what == "profile" else ""
-        hint = f"; give a YAML file or one of: {known}" if known else ""
+        names = ", ".join(known)
+        hint = f"; give a YAML file or one of: {names}" if names else ""
         raise ConfigError(f"{what} {path}: cannot be read ({_reason(error)}){hint}") from error
     if len(text) > MIB:
         raise ConfigError(f"{what} {path}: expected at most 1 MiB of YAML, got more")

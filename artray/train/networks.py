@@ -84,7 +84,11 @@ def export(network: Network, temperatures: Mapping[str, float]) -> tuple[dict[st
         The trunk's, empty where there is none, and the heads': ``NAME.LAYER.weight`` and ``.bias``, for embeddings of
         unit norm. A head of one logit has two outputs there, the first of which is always 0.
     """
-    trunk = {name: _kept(tensor) for name, tensor in network.trunk.state_dict().items()} if network.trunk else {}
+    trunk = (
+        {name: _kept(tensor) for name, tensor in network.trunk.state_dict().items()}
+        if network.trunk is not None
+        else {}
+    )
     heads: dict[str, Tensor] = {}
     for name, layers in zip(network.names, network.heads, strict=True):
         linear = [layer for layer in layers.children() if isinstance(layer, nn.Linear)]

@@ -288,6 +288,7 @@ class WorkersConfig(Section):
 
     Args:
         workers: how many share a batch; the result does not depend on it.
+        min_workers: go on with so many where the cluster has no more, and take more when it has; null for all or none.
         device: of each.
         cpus_per_worker: reserved for each.
         threads: of each, for arithmetic.
@@ -296,6 +297,7 @@ class WorkersConfig(Section):
     """
 
     workers: int = Field(1, ge=1)
+    min_workers: int | None = Field(None, ge=1)
     device: Device = "cpu"
     cpus_per_worker: float = Field(1.0, gt=0)
     threads: int = Field(1, ge=1)
@@ -322,7 +324,12 @@ class TestConfig(Section):
 
 
 class TrainProfile(Section):
-    """Everything a training is made with."""
+    """Everything a training is made with.
+
+    Args:
+        name: of the card that comes out of it.
+        yields: what that card yields besides its heads; of several cards in one pipeline only one may yield each.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     data: DataConfig
@@ -335,6 +342,7 @@ class TrainProfile(Section):
     training: EpochsConfig = EpochsConfig()
     workers: WorkersConfig = WorkersConfig()
     test: TestConfig = TestConfig()
+    yields: tuple[Literal["embedding", "mean_rgb"], ...] = ("embedding", "mean_rgb")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainProfile":

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import string
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -156,6 +157,11 @@ def _label(
 
 def _first(values: Mapping[str, str], columns: tuple[str, ...]) -> str | None:
     return next((values[name] for name in columns if values.get(name)), None)
+
+
+def counts(works: pa.Table, task: str) -> dict[str, int]:
+    """Works per class of a head, the most common one first."""
+    return dict(Counter(label for label in works[task].to_pylist() if label is not None).most_common())
 
 
 def _limited(rows: list[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:

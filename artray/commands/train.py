@@ -1,0 +1,74 @@
+"""Verbs that train and judge models: train."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from artray import api
+from artray.commands.guard import EXIT_PROMISE, Json, print_json, print_parts, verb
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
+]
+
+
+@verb(
+    "artray train type.yaml --check",
+    "artray train type.yaml --out /runs/type --set optimiser.lr=0.001",
+    "artray train type.yaml --out s3://museum/runs/type --set workers.workers=8 --set workers.device=cuda",
+)
+def train(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A YAML file; docs/training.md lists every key.")],
+    out: Annotated[str | None, typer.Option(help="The training's folder or s3://...; by default runs/NAME.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only read the labels, and say what cannot be used.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a classifier on your labels and write its model card. Interrupted, it resumes: run it again."""
+    from artray.pipeline.progress import reporter
+
+    if check:
+        _check(api.labels(profile, set=overrides or ()), as_json)
+        return
+    result = api.train(profile, out, set=overrides or (), reporter=reporter())
+    if as_json:
+        print_json(result)
+        return
+    _show(result)
+
+
+def _check(found: dict[str, Any], as_json: bool) -> None:
+    from artray import console
+
+    if as_json:
+        print_json(found)
+    else:
+        for entry in found["sets"]:
+            rows = [
+                [task, name, f"{count:,}", f"{entry['report'][name]:,}" if name in entry["report"] else ""]
+                for task, counts in entry["counts"].items()
+                for name, count in counts.items()
+            ]
+            print_parts(f"{entry['set']}: {entry['title']}", console.table(["", "class", "works", "report"], rows))
+        print_parts(*found["left_out"], f"{found['works']:,} works; {len(found['left_out']):,} lines cannot be used")
+    if found["left_out"]:
+        raise typer.Exit(EXIT_PROMISE)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from artray import console
+
+    for task, report in result["heads"].items():
+        part = "test" if report["test"]["works"] else "val"
+        rows = [
+            [name, f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}"]
+            for name, found in report[part].get("metrics", {}).items()
+        ]
+        print_parts(f"{task}, on {report[part]['works']:,} works of {part}:", console.table(["", "", "95 %"], rows))
+    folder = result["folder"]
+    print_parts(
+        f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result['chosen_by']}",
+        f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
+        f"Try next:\n  artray models add {result['card']}\n  then name it in classify.cards of a profile\n",
+    )

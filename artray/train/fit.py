@@ -1,0 +1,245 @@
+"""One worker of a training, from its folder to the card that comes out of it. Knows nothing of Ray."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from safetensors.torch import save
+from torch.utils.data import DataLoader
+
+from artray.config import MIB
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.models import registry, trunks, weights
+from artray.models.cards import Card, Input
+from artray.train import judging, networks, told
+from artray.train.batch_norm import synchronised
+from artray.train.cache import Cache, Reader, default_folder
+from artray.train.checkpoints import BEST
+from artray.train.epochs import Ints
+from artray.train.exchange import Exchange
+from artray.train.judging import Judged
+from artray.train.loop import DTYPES, Floats, Result, Trainer
+from artray.train.networks import Network
+from artray.train.pictures import Pictures, Views
+from artray.train.profile import TrainProfile
+from artray.train.rundir import RunFolder
+from artray.train.transforms import COUNTS
+from artray.train.works import class_ids, rows_of
+
+MAX_FILE_BYTES: Final = 512 * MIB
+
+Told = Callable[[Result], None]
+
+
+def fit(folder: RunFolder, exchange: Exchange, tell: Told = lambda _: None) -> None:
+    """Train from where the folder's last checkpoint is to the end, and judge the best epoch.
+
+    Args:
+        folder: begun; every worker reaches it.
+        exchange: the other workers.
+        tell: is told every epoch.
+
+    Raises:
+        ConfigError: a picture or a card cannot be used, a loss is not finite, or a checkpoint is of something else.
+        TransientError: a storage failed; run again to go on.
+    """
+    profile, works = folder.profile, folder.works
+    torch.set_num_threads(profile.workers.threads)
+    spec = network_input(profile, folder.card)
+    reader = _reader(profile, works)
+    labels = class_ids(works, profile)
+    network = build(profile, folder.card, exchange)
+    trainer = Trainer(
+        profile,
+        network,
+        Pictures(profile, spec, reader),
+        labels,
+        rows_of(works, "train"),
+        rows_of(works, "val"),
+        exchange,
+    )
+    checkpoints, first = folder.checkpoints, exchange.rank == 0
+    if (state := checkpoints.load()) is not None:
+        trainer.load(state)
+    while not trainer.done:
+        result = trainer.run_epoch(lambda: checkpoints.save(trainer.state()) if first else None)
+        if first:
+            if trainer.best is result:
+                checkpoints.save({"network": trainer.judged.state_dict(), "epoch": result.epoch}, BEST)
+            checkpoints.save(trainer.state())
+            told.tell(folder.location, trainer.history, trainer.done)
+        tell(result)
+    exchange.gather(None)  # until the first one has written the best weights
+    best = checkpoints.load(BEST)
+    if best is None:
+        raise ConfigError(f"{folder.location}: expected the best weights in checkpoints/{BEST}, found none")
+    trainer.judged.load_state_dict(best["network"])
+    _finish(folder, trainer, reader, spec, labels)
+
+
+def network_input(profile: TrainProfile, card: Card) -> Input:
+    """The network's input: the card's, but for what the profile sets."""
+    if card.input is None:
+        raise ConfigError(f"network.card: expected a classifier's card, got {card.name} without an input")
+    given = {"size_px": profile.network.size_px, "resize": profile.network.resize}
+    return card.input.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def build(profile: TrainProfile, card: Card, exchange: Exchange) -> Network:
+    """The network that all workers start from: the card's trunk, heads by the profile's seed.
+
+    Raises:
+        ConfigError: the card's architecture, weights or device cannot be used.
+    """
+    torch.manual_seed(profile.training.seed)
+    if profile.network.random:
+        trunk = trunks.make(card.architecture)
+    else:
+        path = weights.fetch(card.weights["trunk"], owner=f"card {card.name}")
+        trunk = trunks.load(card.architecture, weights.read_tensors(path))
+    heads: dict[str, Sequence[int]] = {
+        task: (*head.hidden, _outputs(profile.outputs(task))) for task, head in profile.heads.items()
+    }
+    network = Network(trunk, trunks.dim(card.architecture), heads)
+    networks.restrict(network, card.architecture, profile.network.trained)
+    device = registry.check_device(profile.workers.device)
+    network = network.to(device=device, dtype=DTYPES[profile.training.precision])
+    network = network.to(memory_format=torch.channels_last)
+    if exchange.workers > 1:
+        synchronised(network, exchange.total, torch.device(device).type)
+    return network
+
+
+def _outputs(classes: tuple[str, ...]) -> int:
+    return 1 if len(classes) == 2 else len(classes)
+
+
+def _reader(profile: TrainProfile, works: pa.Table) -> Reader:
+    folder = Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
+    cache = Cache(folder, profile.data.short_side_px)
+    return Reader(cache, works["uri"].to_pylist(), works["version"].to_pylist(), MAX_FILE_BYTES)
+
+
+def _finish(folder: RunFolder, trainer: Trainer, reader: Reader, spec: Input, labels: dict[str, Ints]) -> None:
+    """Judge the best epoch; the first worker writes the result and the card."""
+    profile, works = folder.profile, folder.works
+    rows = np.concatenate([rows_of(works, "val"), rows_of(works, "test")])
+    logits = _viewed(trainer, reader, spec, rows)
+    if trainer.exchange.rank:
+        return
+    column = {name: [works[name][row].as_py() for row in rows.tolist()] for name in ("work_id", "part", "group")}
+    judged = {
+        task: Judged(column["work_id"], column["part"], column["group"], labels[task][rows], logits[task])
+        for task in profile.heads
+    }
+    divisors = {task: judging.temperature(entry) for task, entry in judged.items()}
+    reports = {task: judging.report(entry, profile, task, divisors[task]) for task, entry in judged.items()}
+    table = pa.concat_tables(
+        judging.predictions(entry, profile, task, divisors[task]) for task, entry in judged.items()
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    (folder.location / "predictions.parquet").write_bytes(buffer.getvalue())
+    network = trainer.judged
+    assert isinstance(network, Network)  # an average's module is one, too
+    card = write_card(folder, network, spec, divisors, reports)
+    best = trainer.best
+    (folder.location / "result.json").write_json(
+        {
+            "card": card,
+            "best_epoch": best.epoch if best else None,
+            "epochs": len(trainer.history),
+            "chosen_by": f"{profile.balanced_by} {profile.choose_by}",
+            "views": profile.test.views,
+            "heads": reports,
+        }
+    )
+
+
+def _viewed(trainer: Trainer, reader: Reader, spec: Input, rows: Ints) -> dict[str, Floats]:
+    """Per head float64[M, V, C] of all views; every worker judges a part, all get the whole."""
+    cfg, exchange = trainer.profile.test, trainer.exchange
+    own = rows[exchange.rank :: exchange.workers]
+    loader: Any = DataLoader(
+        Views(reader, spec, own, cfg.views, cfg.resize_px),
+        batch_size=max(1, trainer.profile.training.batch_size // exchange.workers // COUNTS[cfg.views]),
+        num_workers=trainer.profile.workers.loader_processes,
+    )
+    module, found = trainer.judged.eval(), dict[str, list[Floats]]()
+    with torch.inference_mode():
+        for views in loader:
+            images = views.flatten(0, 1).to(trainer.device, DTYPES[trainer.profile.training.precision])
+            for name, values in module(images).items():
+                found.setdefault(name, []).append(values.double().cpu().numpy())
+    whole: dict[str, Floats] = {}
+    for name in trainer.profile.heads:
+        outputs = _outputs(trainer.profile.outputs(name))
+        part = np.concatenate(found.get(name) or [np.zeros((0, outputs))])
+        viewed = judging.viewed(part, COUNTS[cfg.views])
+        whole[name] = np.zeros((len(rows), *viewed.shape[1:]))
+        for rank, given in enumerate(exchange.gather(viewed)):
+            whole[name][rank :: exchange.workers] = given
+    return whole
+
+
+def write_card(
+    folder: RunFolder, network: Network, spec: Input, divisors: dict[Any, float], reports: dict[Any, Any]
+) -> str:
+    """Write the card and its files of weights into RUN/card; returns where the card is."""
+    profile, start = folder.profile, folder.card
+    tensors = dict(zip(("trunk", "heads"), networks.export(network, divisors), strict=True))
+    files = {}
+    for role, values in tensors.items():
+        data = save({name: tensor.clone() for name, tensor in values.items()})
+        name = f"{profile.name}-{role}.safetensors"
+        (folder.location / "card" / name).write_bytes(data)
+        files[role] = {"uri": name, "sha256": hashlib.sha256(data).hexdigest()}
+    card = {
+        "name": profile.name,
+        "task": "classify",
+        "architecture": start.architecture,
+        "input": spec.model_dump(mode="json"),
+        "yields": [*profile.heads, *profile.yields],
+        "heads": {task: list(profile.outputs(task)) for task in profile.heads},
+        "weights": files,
+        "embedding_dim": network.dim,
+        "licence": "that of your labels and pictures, and of the weights it starts from: " + start.licence,
+        "source": f"trained by artray, from {'random weights' if profile.network.random else f'card {start.name}'}",
+        "training_data": training_data(folder),
+        "metrics": {task: _brief(report) for task, report in reports.items()},
+        "notes": "Profile and works: training.json and works.parquet beside the folder of this card.",
+    }
+    target = folder.location / "card" / f"{profile.name}.yaml"
+    target.write_bytes(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=110).encode())
+    return str(target)
+
+
+def training_data(folder: RunFolder) -> str:
+    """What it was trained on, in a line."""
+    works = folder.works
+    counts = {part: len(rows_of(works, part)) for part in ("train", "val", "test")}
+    sources = ", ".join(sorted(set(works["source"].to_pylist())))
+    told_counts = ", ".join(f"{part} {count:,}" for part, count in counts.items())
+    return f"{sources}: {told_counts} works; SHA-256 of which and as what: {folder.made['data_sha256']}"
+
+
+def _brief(report: dict[str, Any]) -> dict[str, Any]:
+    """A head's metrics of the test, or of validation where there is none: value and 95 % interval."""
+    part = "test" if report["test"]["works"] else "val"
+    metrics = {
+        name: [round(value, 4) for value in found.values()] for name, found in report[part].get("metrics", {}).items()
+    }
+    return {"judged_on": part, "works": report[part]["works"]} | metrics
+
+
+def location(path: str) -> RunFolder:
+    """A training's folder by its path or S3 URI."""
+    return RunFolder(Location.of(path))

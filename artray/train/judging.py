@@ -1,0 +1,98 @@
+"""Judge a trained network on works that it was not trained on: views put to the vote, intervals, calibration."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from artray.train import metrics, voting
+from artray.train.epochs import Ints
+from artray.train.loop import as_logits
+from artray.train.profile import Task, TrainProfile
+
+Floats = npt.NDArray[np.float64]
+
+
+class Judged(NamedTuple):
+    """What a network says of M works, one head's."""
+
+    work_ids: list[str]
+    parts: list[str]
+    groups: list[str]
+    truth: Ints  # int64[M]; -1 unknown
+    logits: Floats  # float64[M, V, C]
+
+
+def scores(judged: Judged, temperature: float) -> Floats:
+    """float64[M, V, C]: probabilities of every view."""
+    scaled = judged.logits / temperature
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def temperature(judged: Judged) -> float:
+    """What the logits are divided by, found on validation."""
+    rows = _known(judged, "val")
+    return metrics.temperature(judged.logits[rows, 0], judged.truth[rows])
+
+
+def report(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> dict[str, Any]:
+    """Metrics of validation and test as JSON: intervals, calibration before and after, confusion matrix."""
+    names = profile.outputs(task)
+    told: dict[str, Any] = {"classes": list(names), "temperature": divisor}
+    for part in ("val", "test"):
+        rows = _known(judged, part)
+        truth = judged.truth[rows]
+        entry: dict[str, Any] = {"works": len(rows), "per_class": np.bincount(truth, minlength=len(names)).tolist()}
+        if len(rows):
+            found = scores(judged, divisor)[rows]
+            predicted = voting.majority(found)
+            groups = [judged.groups[row] for row in rows]
+            intervals = metrics.bootstrap(truth, predicted, names, groups, profile.test.resamples)
+            entry["metrics"] = {name: interval._asdict() for name, interval in intervals.items()}
+            entry["confusion"] = metrics.confusion(truth, predicted, len(names)).tolist()
+            before = scores(judged, 1.0)[rows].mean(axis=1)
+            entry["calibration_error"] = metrics.calibration_error(found.mean(axis=1), truth)
+            entry["calibration_error_uncalibrated"] = metrics.calibration_error(before, truth)
+        told[part] = entry
+    return told
+
+
+def predictions(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> pa.Table:
+    """A row per work: what it is, what is said of it, and how sure that is.
+
+    ``entropy`` in [0, 1] of the mean scores; ``disagreement`` in [0, 1), the part of the views that say otherwise.
+    """
+    names = profile.outputs(task)
+    found = scores(judged, divisor)
+    mean, predicted = found.mean(axis=1), voting.majority(found)
+    return pa.table(
+        {
+            "work_id": pa.array(judged.work_ids, pa.string()),
+            "part": pa.array(judged.parts, pa.string()),
+            "head": pa.array([task] * len(predicted), pa.string()),
+            "truth": pa.array(named(judged.truth, names), pa.string()),
+            "predicted": pa.array(named(predicted, names), pa.string()),
+            "score": pa.array(mean[np.arange(len(mean)), predicted], pa.float32()),
+            "entropy": pa.array(metrics.entropy(mean), pa.float32()),
+            "disagreement": pa.array(voting.disagreement(found), pa.float32()),
+        }
+    )
+
+
+def named(ids: Ints, names: Sequence[str]) -> list[str | None]:
+    """Class names of ids; None for those that are unknown."""
+    return [names[class_id] if class_id >= 0 else None for class_id in ids.tolist()]
+
+
+def viewed(logits: Floats, views: int) -> Floats:
+    """float64[M, V, C] of float64[M * V, K]."""
+    table = as_logits(logits)
+    return table.reshape(-1, views, table.shape[1])
+
+
+def _known(judged: Judged, part: str) -> Ints:
+    """The rows of a part that have a label."""
+    return np.flatnonzero((np.array(judged.parts) == part) & (judged.truth >= 0))

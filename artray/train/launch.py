@@ -1,0 +1,163 @@
+"""Training on a cluster: the only module of training that knows Ray.
+
+The driver reads labels, never a picture: pictures are prepared by Ray Data's actors and read by Ray Train's workers.
+"""
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+import ray
+from ray import train
+from ray.data import ActorPoolStrategy
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from artray.errors import ArtrayError, TransientError
+from artray.location import first_line
+from artray.schema import Batch
+from artray.train import fit
+from artray.train.cache import Cache
+from artray.train.exchange import distributed
+from artray.train.loop import Result
+from artray.train.prepare import PREPARED, Prepare
+from artray.train.profile import WorkersConfig
+from artray.train.rundir import RunFolder
+
+BATCH: Final = 32
+POLL_S: Final = 0.5
+
+
+class _Preparer:
+    """Prepare as an actor of Ray Data; an error of ours is handed on as a row."""
+
+    def __init__(self, cache: Cache, max_file_bytes: int) -> None:
+        self.prepare = Prepare(cache, max_file_bytes)
+
+    def __call__(self, batch: dict[str, Any]) -> pa.Table:
+        columns: Batch = {name: list(values) for name, values in batch.items()}
+        return self.prepare(columns)
+
+
+def prepared(works: pa.Table, cache: Cache, actors: int, each: Callable[[int], None]) -> pa.Table:
+    """Every work's row of artray.train.prepare.PREPARED; ``each`` is told how many more are done.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+        TransientError: the storage of the pictures, or the cluster, is down.
+    """
+    if not works.num_rows:
+        return PREPARED.empty_table()
+    rows = ray.data.from_arrow(works.select(["work_id", "uri", "version"])).repartition(target_num_rows_per_block=BATCH)
+    done = rows.map_batches(
+        _Preparer,
+        fn_constructor_args=(cache, fit.MAX_FILE_BYTES),
+        batch_size=BATCH,
+        compute=ActorPoolStrategy(min_size=1, max_size=actors),
+        num_cpus=1,
+    )
+    tables: list[pa.Table] = []
+    with _errors():
+        for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+            table: Any = batch
+            tables.append(table.cast(PREPARED))
+            each(table.num_rows)
+    return pa.concat_tables(tables) if tables else PREPARED.empty_table()
+
+
+def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None]) -> None:
+    """Train in a folder that was begun, on so many workers; lost ones are replaced, and go on from the checkpoint.
+
+    Args:
+        folder: begun, where all workers reach it.
+        cfg: how many workers, and what each has.
+        tell: is told every epoch.
+
+    Raises:
+        ConfigError: something that is the user's to mend.
+        TransientError: workers were lost more often than the profile allows; run again to go on.
+    """
+    gpus = cfg.device.startswith("cuda")
+    workers: Any = cfg.workers if cfg.min_workers is None else (cfg.min_workers, cfg.workers)
+    trainer = TorchTrainer(
+        _loop,
+        train_loop_config={"folder": folder.location.uri},
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus,
+            resources_per_worker={"CPU": cfg.cpus_per_worker} | ({"GPU": 1} if gpus else {}),
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,  # what there is to resume from is in the folder, and Ray need not look for it
+            storage_path=(folder.location / "ray").root,
+            storage_filesystem=folder.location.filesystem,
+            failure_config=FailureConfig(max_failures=cfg.max_failures),
+        ),
+    )
+    with _Watch(folder, tell), _errors():
+        trainer.fit()
+
+
+def _loop(config: dict[str, Any]) -> None:
+    """What each of Ray Train's workers does."""
+    fit.fit(fit.location(config["folder"]), distributed(), lambda result: train.report(_reported(result)))
+
+
+def _reported(result: Result) -> dict[str, Any]:
+    return {"epoch": result.epoch, "loss": result.loss, "val_loss": result.val_loss, "chosen": result.chosen}
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """What workers raised, as our own errors, however deep Ray has wrapped them."""
+    try:
+        yield
+    except Exception as error:
+        for cause in causes(error):
+            if isinstance(cause, ArtrayError):
+                raise type(cause)(*cause.args) from error
+        raise TransientError(f"ray: {first_line(error)}; run again to go on from the last checkpoint") from error
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, those of Ray Train's workers among them."""
+    found: list[BaseException] = []
+    todo: list[Any] = [error]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, BaseException) and each not in found:
+            found.append(each)
+            todo += [each.__cause__, getattr(each, "cause", None), *getattr(each, "worker_failures", {}).values()]
+    return found
+
+
+class _Watch:
+    """Tells epochs as they come, from the folder that the first worker writes them to; a context manager."""
+
+    def __init__(self, folder: RunFolder, tell: Callable[[Result], None]) -> None:
+        self.folder, self.tell = folder, tell
+        self._told, self._ended = len(folder.history()), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="artray-epochs", daemon=True)
+
+    def __enter__(self) -> "_Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._ended.wait(POLL_S):
+            with contextlib.suppress(ArtrayError):
+                self._look()
+
+    def _look(self) -> None:
+        for result in self.folder.history()[self._told :]:
+            self._told += 1
+            self.tell(result)

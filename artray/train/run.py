@@ -1,0 +1,201 @@
+"""Train a classifier: labelled works in, a model card with its weights out; interrupted, it goes on where it was."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from artray import config
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.models import cards, registry
+from artray.pipeline import cluster
+from artray.pipeline.progress import Reporter, Tally, duration
+from artray.train import splits
+from artray.train.cache import Cache, default_folder
+from artray.train.datasets import layouts, reading
+from artray.train.loop import Result
+from artray.train.profile import TrainProfile
+from artray.train.rundir import RunFolder
+from artray.train.works import PARTS
+
+SHOWN: Final = 5
+"""So many lines of what cannot be used are shown; all of them are in RUN/left_out.txt."""
+
+
+class Found(NamedTuple):
+    """What a profile's sets hold."""
+
+    works: pa.Table  # of schema artray.train.works.WORKS, each once
+    left_out: list[str]  # a line for everything that cannot be used
+    sets: list[dict[str, Any]]  # per set: title, counts per class, what the report counted
+
+
+def load(profile: str | Path, overrides: Sequence[str] = ()) -> TrainProfile:
+    """A training's profile from a YAML file; paths of sets are relative to the file.
+
+    Raises:
+        ConfigError: it cannot be read, or a key is wrong.
+    """
+    found = config.load_as(TrainProfile, profile, overrides, {})
+    anchor = Path(profile).absolute().parent
+    sources = tuple(
+        source.model_copy(update={"path": source.path if "://" in source.path else str(anchor / source.path)})
+        for source in found.data.sources
+    )
+    return found.model_copy(update={"data": found.data.model_copy(update={"sources": sources})})
+
+
+def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str, Any]:
+    """Train in a folder, from the start or from where an earlier run was interrupted.
+
+    Args:
+        profile: what to train, with what.
+        out: the training's folder, on storage that all workers reach.
+        reporter: is told how far it is.
+
+    Returns:
+        What is in RUN/result.json, and ``folder``.
+
+    Raises:
+        ConfigError: the profile, the data or the folder cannot be used.
+        TransientError: something outside failed; run again to go on.
+    """
+    folder = RunFolder(out)
+    card = cards.load(profile.network.card)
+    cards.check_classifiers([card])
+    registry.check_architecture(card)
+    if folder.exists() and folder.profile.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
+        raise ConfigError(f"{out}: holds a training with another profile; name another folder with --out")
+    from artray.train import launch
+
+    if folder.result is None:
+        with cluster.connected():
+            if not folder.exists():
+                _begin(folder, profile, card, reporter)
+            done = len(folder.history())
+            reporter.phase(f"training, from epoch {done + 1} of {profile.training.epochs} on")
+            launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
+    result = folder.result
+    if result is None:
+        raise ConfigError(f"{out}: expected a result.json at the end of the training, found none")
+    return {"folder": out.uri} | result
+
+
+def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter: Reporter) -> None:
+    """Read the labels, prepare the pictures, split the works, and write it all down."""
+    from artray.train import launch
+
+    reporter.phase("reading labels")
+    found = read(profile)
+    cache = Cache(cache_folder(profile), profile.data.short_side_px)
+    tally = Tally(found.works.num_rows)
+    reporter.start(tally, "preparing")
+
+    def each(works: int) -> None:
+        tally.add(works, {})
+        reporter.update(tally)
+
+    prepared = launch.prepared(found.works, cache, max(1, profile.workers.workers), each)
+    works, left_out = usable(found, prepared, profile)
+    for line in summary(left_out):
+        reporter.note(line)
+    check(works, profile)
+    folder.begin(profile, card, works, left_out)
+
+
+def cache_folder(profile: TrainProfile) -> Path:
+    """Where pictures are kept."""
+    return Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
+
+
+def read(profile: TrainProfile) -> Found:
+    """The works of all sets, each once: of a picture in several of them, the first set's row counts."""
+    tables, left_out, sets = list[pa.Table](), list[str](), list[dict[str, Any]]()
+    seen: set[str] = set()
+    for source in profile.data.sources:
+        found = reading.read(source, profile)
+        new = [uri not in seen for uri in found.works["uri"].to_pylist()]
+        seen |= set(found.works["uri"].to_pylist())
+        tables.append(found.works.filter(pa.array(new, pa.bool_())))
+        left_out += [f"{source.title}: {problem}" for problem in found.problems]
+        layout = layouts.load(source.kind)
+        counted = {task: reading.counts(tables[-1], task) for task in reading.TASKS}
+        sets.append({"set": source.title, "title": layout.title, "counts": counted, "report": layout.report})
+    works = pa.concat_tables(tables)
+    if not works.num_rows:
+        first = f"; the first thing wrong: {left_out[0]}" if left_out else ""
+        raise ConfigError(f"data.sources: expected works with labels of {', '.join(profile.heads)}, found none{first}")
+    return Found(works, left_out, sets)
+
+
+def usable(found: Found, prepared: pa.Table, profile: TrainProfile) -> tuple[pa.Table, list[str]]:
+    """The works whose pictures can be read, with a part each, and what is left out of the sets, a line each."""
+    told = {row["work_id"]: row for row in prepared.to_pylist()}
+    rows = [told[work_id] for work_id in found.works["work_id"].to_pylist()]
+    good = np.array([not row["error"] for row in rows], bool)
+    broken = [f"{row['work_id']}: {row['error']}: {row['error_detail']}" for row in rows if row["error"]]
+    hashes = np.array([row["near_hash"] for row in rows], np.uint64)[good]
+    data = profile.data
+    split = splits.split(found.works.filter(pa.array(good)), hashes, data.val, data.test, data.near_bits)
+    moved = [f"{work_id}: put on the side of a reproduction of the same work" for work_id in split.moved]
+    return split.works, [*found.left_out, *broken, *moved]
+
+
+def check(works: pa.Table, profile: TrainProfile) -> None:
+    """Make sure that there is something of every class to learn from, and something to choose by.
+
+    Raises:
+        ConfigError: there is not; says what is there.
+    """
+    for task in profile.heads:
+        counts = splits.counts(works, task)
+        told = "; ".join(
+            f"{name}: {entry['train']} to learn from, {entry['val']} to validate" for name, entry in counts.items()
+        )
+        for name in profile.known(task):
+            if not counts.get(name, {}).get("train"):
+                raise ConfigError(
+                    f"heads.{task}: expected works of every class to learn from, got none of {name!r} "
+                    f"({told or 'none'}); add a set that has some, or leave the class out of heads.{task}.classes"
+                )
+        if not sum(entry["val"] for entry in counts.values()):
+            raise ConfigError(f"data.val: expected works to validate with, got none ({told}); raise data.val")
+
+
+def summary(lines: Sequence[str]) -> list[str]:
+    """The first lines of what is left out, and how many there are."""
+    if len(lines) <= SHOWN:
+        return list(lines)
+    return [*lines[:SHOWN], f"and {len(lines) - SHOWN:,} more like these: see left_out.txt in the training's folder"]
+
+
+class _Epochs:
+    """Tells an epoch in one line."""
+
+    def __init__(self, profile: TrainProfile, reporter: Reporter, history: list[Result]) -> None:
+        self.profile, self.reporter, self.history = profile, reporter, history
+
+    def __call__(self, result: Result) -> None:
+        self.history.append(result)
+        best = max(self.history, key=lambda each: (each.chosen, -each.epoch))
+        left = (self.profile.training.epochs - result.epoch) * result.seconds
+        self.reporter.phase(
+            f"epoch {result.epoch} of {self.profile.training.epochs}: loss {result.loss:.4f}, "
+            f"validation {result.val_loss:.4f}, {self.profile.balanced_by} {self.profile.choose_by} "
+            f"{result.chosen:.3f} (best {best.chosen:.3f} in {best.epoch}), "
+            f"{result.images / max(result.seconds, 1e-9):.1f} images/s, {duration(left)} left"
+        )
+
+
+def table(works: pa.Table, profile: TrainProfile) -> list[list[str]]:
+    """Rows for printing: head, class, and works per part."""
+    rows = []
+    for task in profile.heads:
+        counts = splits.counts(works, task)
+        for name in profile.known(task):
+            entry = counts.get(name, dict.fromkeys(PARTS, 0))
+            rows.append([task, name, *(f"{entry[part]:,}" for part in PARTS)])
+    return rows

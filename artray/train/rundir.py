@@ -1,0 +1,112 @@
+"""A training's folder: what it is made of, and what comes out of it.
+
+RUN/training.json       profile, card and data that it is made from
+RUN/works.parquet       every work with its part, labels and where its picture is
+RUN/left_out.txt        what of the sets could not be used, a line each
+RUN/checkpoints/        the last state and the best weights
+RUN/metrics.jsonl       a line per epoch
+RUN/tensorboard/        the same for TensorBoard
+RUN/curves.png          the same as a picture
+RUN/predictions.parquet what the best epoch says of validation and test
+RUN/result.json         how it is judged
+RUN/card/               the model card with its two files of weights
+"""
+
+import hashlib
+import io
+import json
+from functools import cached_property
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artray.config import parse
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.models.cards import Card
+from artray.train.checkpoints import Checkpoints
+from artray.train.loop import Result
+from artray.train.profile import TrainProfile
+from artray.train.works import WORKS
+
+MADE: Final = "training.json"
+
+
+class RunFolder:
+    """The folder or S3 prefix of one training."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    def exists(self) -> bool:
+        """Whether a training was begun here."""
+        return (self.location / MADE).exists()
+
+    def begin(self, profile: TrainProfile, card: Card, works: pa.Table, left_out: list[str]) -> None:
+        """Write down what it is made of; the last file written says that all are."""
+        self.location.make()
+        buffer = io.BytesIO()
+        pq.write_table(works.cast(WORKS), buffer)
+        (self.location / "works.parquet").write_bytes(buffer.getvalue())
+        (self.location / "left_out.txt").write_bytes("".join(f"{line}\n" for line in left_out).encode())
+        (self.location / MADE).write_json(
+            {
+                "profile": profile.model_dump(mode="json"),
+                "card": card.model_dump(mode="json"),
+                "data_sha256": digest(works),
+            }
+        )
+
+    @cached_property
+    def made(self) -> dict[str, Any]:
+        """What it was begun with.
+
+        Raises:
+            ConfigError: nothing was begun here.
+        """
+        made = (self.location / MADE).read_json()
+        if made is None:
+            raise ConfigError(f"{self.location}: expected the folder of a training, found no {MADE}")
+        return made
+
+    @property
+    def profile(self) -> TrainProfile:
+        """Its profile."""
+        return parse(TrainProfile, self.made["profile"], where=str(self.location / MADE))
+
+    @property
+    def card(self) -> Card:
+        """The card that it starts from."""
+        return parse(Card, self.made["card"], where=str(self.location / MADE))
+
+    @cached_property
+    def works(self) -> pa.Table:
+        """Its works, of schema artray.train.works.WORKS."""
+        return pq.read_table(io.BytesIO((self.location / "works.parquet").read_bytes()), schema=WORKS)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Its checkpoints; those of other data or another profile are refused, whoever the workers are."""
+        kept = {name: value for name, value in self.made["profile"].items() if name not in ("workers", "test")}
+        text = json.dumps([kept, self.made["card"], self.made["data_sha256"]], sort_keys=True)
+        return Checkpoints(self.location / "checkpoints", hashlib.sha256(text.encode()).hexdigest())
+
+    def history(self) -> list[Result]:
+        """The epochs so far."""
+        try:
+            text = (self.location / "metrics.jsonl").read_bytes().decode()
+        except FileNotFoundError:
+            return []
+        return [Result(**json.loads(line)) for line in text.splitlines()]
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """How it was judged; None while it is not done."""
+        return (self.location / "result.json").read_json()
+
+
+def digest(works: pa.Table) -> str:
+    """SHA-256 over which works there are, in which version, and what they are told to be."""
+    rows = works.select(["work_id", "version", "part", "type", "genre"]).sort_by("work_id").to_pylist()
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

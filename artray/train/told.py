@@ -1,0 +1,84 @@
+"""What a training tells while it runs: a line per epoch, TensorBoard's events, and curves to look at."""
+
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from artray.location import Location
+from artray.train.loop import Result
+
+INK, COLOURS = "#444444", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of Okabe and Ito (2008), which colour-blind people can tell apart."""
+
+
+def lines(history: Sequence[Result]) -> bytes:
+    """One JSON document a line, an epoch each."""
+    return "".join(f"{json.dumps(result._asdict())}\n" for result in history).encode()
+
+
+def tell(folder: Location, history: Sequence[Result], last: bool) -> None:
+    """Write metrics.jsonl and TensorBoard's events; at the end the curves, too. Each is written as a whole."""
+    (folder / "metrics.jsonl").write_bytes(lines(history))
+    (folder / "tensorboard" / "events.out.tfevents.artray").write_bytes(events(history))
+    if last:
+        (folder / "curves.png").write_bytes(curves(history))
+
+
+def events(history: Sequence[Result]) -> bytes:
+    """A TensorBoard file of all epochs."""
+    from tensorboardX import SummaryWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        with SummaryWriter(folder) as writer:
+            for result in history:
+                for name, value in scalars(result).items():
+                    writer.add_scalar(name, value, result.epoch)
+        return b"".join(path.read_bytes() for path in Path(folder).iterdir())
+
+
+def scalars(result: Result) -> dict[str, float]:
+    """An epoch's numbers by the names that TensorBoard groups them by."""
+    own = {"loss/train": result.loss, "loss/val": result.val_loss, "lr": result.lr, "images_per_s": speed(result)}
+    return own | {f"val/{name}": value for name, value in result.metrics.items()}
+
+
+def speed(result: Result) -> float:
+    """Images learned from per second, validation included."""
+    return result.images / max(result.seconds, 1e-9)
+
+
+def curves(history: Sequence[Result]) -> bytes:
+    """A PNG: losses on the left, the metrics of validation on the right, the best epoch marked."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    epochs = [result.epoch for result in history]
+    _draw(left, epochs, {"train": [r.loss for r in history], "val": [r.val_loss for r in history]}, "loss")
+    names = [name for name in (history[0].metrics if history else {}) if name.split(" ", 1)[1].startswith("f1 ")]
+    names += [name for name in (history[0].metrics if history else {}) if name.endswith(("macro_f1", "mcc"))]
+    _draw(right, epochs, {name: [r.metrics[name] for r in history] for name in names}, "validation")
+    best = max(history, key=lambda result: (result.chosen, -result.epoch), default=None)
+    if best:
+        for axes in (left, right):
+            axes.axvline(best.epoch, color=INK, linestyle=":", linewidth=1)
+        right.set_title(f"best: epoch {best.epoch}", fontsize=9, color=INK)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _draw(axes: Any, epochs: Sequence[int], series: dict[str, list[float]], label: str) -> None:
+    for number, (name, values) in enumerate(series.items()):
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
+        axes.plot(epochs, values, style, color=COLOURS[number % len(COLOURS)], label=name, marker=".")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+    if series:
+        axes.legend(fontsize=8, frameon=False)
