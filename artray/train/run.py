@@ -1,6 +1,7 @@
 """Train a classifier: labelled works in, a model card with its weights out; interrupted, it goes on where it was."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -63,6 +64,8 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
         ConfigError: the profile, the data or the folder cannot be used.
         TransientError: something outside failed; run again to go on.
     """
+    if missing := [name for name in ("tensorboardX", "matplotlib") if find_spec(name) is None]:
+        raise ConfigError(f"train: expected the package {missing[0]}; install it: pip install 'artray[train]'")
     folder = RunFolder(out)
     card = cards.load(profile.network.card)
     cards.check_classifiers([card])

@@ -37,6 +37,7 @@ class Layout(Section):
         encoding: of the table.
         columns: of a table without a header.
         file: the picture's path below the set's path, with {COLUMN} for a column's value.
+        rename: a regular expression and what it is replaced by, in that path.
         type: labels of types.
         genre: labels of genres.
         group: columns of which the first that is not empty says what intervals resample together.
@@ -55,6 +56,7 @@ class Layout(Section):
     encoding: str = "utf-8-sig"
     columns: tuple[str, ...] = ()
     file: str = "{file}"
+    rename: tuple[str, str] | None = None
     type: Labels = Labels()
     genre: Labels = Labels()
     group: tuple[str, ...] = ()

@@ -29,9 +29,9 @@ def iconclass(folder: Location, layout: Layout) -> Iterator[Item]:
         raise ConfigError(f"{file}: expected a mapping of pictures to lists of Iconclass notations")
     wanted = layout.type.map or {}
     for name, codes in content.items():
-        found = {wanted[str(code).lower()] for code in codes if str(code).lower() in wanted}
-        label = found.pop() if len(found) == 1 else ""
-        yield Item(f"data.json: {name}", name, {"type": label or ""}, None)
+        found = {wanted[code]: code for code in (str(each).lower() for each in codes) if code in wanted}
+        code = next(iter(found.values())) if len(found) == 1 else ""  # of both, it is neither
+        yield Item(f"data.json: {name}", name, {"notation": code}, None)
 
 
 def rijksmuseum(folder: Location, layout: Layout) -> Iterator[Item]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import re
 import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -63,11 +64,7 @@ def read(source: Source, profile: TrainProfile) -> Found:
 
 def _items(place: Location, layout: Layout, folder: Location, entries: Mapping[str, Any]) -> Iterator[Item]:
     if layout.reader == "folders":
-        return (
-            Item(name, name, {"folder": part.lower()}, None)
-            for name in entries
-            for part in PurePosixPath(name).parts[-2:-1]
-        )
+        return (Item(name, name, {"folder": PurePosixPath(name).parent.name.lower()}, None) for name in entries)
     if layout.reader == "table":
         tables = layout.tables or {place.uri.rpartition("/")[2]: None}
         return (item for name, part in tables.items() for item in _table(folder / name, layout, part))
@@ -89,7 +86,9 @@ def _table(file: Location, layout: Layout, part: str | None) -> Iterator[Item]:
     try:
         for values in reader:
             plain = {str(key): str(value or "").strip() for key, value in values.items() if key is not None}
-            yield Item(f"{name} line {reader.line_num}", layout.file.format_map(plain), plain, part)
+            picture = layout.file.format_map(plain)
+            picture = re.sub(*layout.rename, picture) if layout.rename else picture
+            yield Item(f"{name} line {reader.line_num}", picture, plain, part)
     except csv.Error as error:
         raise ConfigError(f"{file} line {reader.line_num}: not a table: {error}") from error
 
@@ -116,7 +115,7 @@ def _row(
         return None  # listed, but its picture is not here
     labels = {}
     for task in TASKS:
-        label, problem = _label(task, values, getattr(layout, task), source, profile)
+        label, problem = _label(task, values, layout, source, profile)
         labels[task] = label
         if problem:
             problems.append(f"{item.where}: {problem}")
@@ -138,12 +137,15 @@ def _row(
 
 
 def _label(
-    task: str, values: Mapping[str, str], cfg: Labels, source: Source, profile: TrainProfile
+    task: str, values: Mapping[str, str], layout: Layout, source: Source, profile: TrainProfile
 ) -> tuple[str | None, str | None]:
     """A work's label and what is wrong with it."""
+    cfg: Labels = getattr(layout, task)
     if cfg.always is not None:
         return cfg.always, None
-    given = (_first(values, cfg.columns) or values.get("folder") or "").lower()
+    any_task = layout.type == layout.genre  # nothing is said of either: a folder's name may be a label of both
+    folder = values.get("folder") if any_task or cfg.map is not None else None
+    given = (_first(values, cfg.columns) or folder or "").lower()
     known = profile.known(task)
     if given in source.labels or (given and cfg.map is not None):
         return source.labels[given] if given in source.labels else (cfg.map or {}).get(given), None
