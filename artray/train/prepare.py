@@ -12,6 +12,9 @@ from artray.schema import Batch
 from artray.train.cache import Cache
 from artray.train.transforms import Image
 
+HASHED_PX: Final = 32
+"""What OpenCV's perceptual hash makes of every picture first."""
+
 PREPARED: Final = pa.schema(
     [
         pa.field("work_id", pa.string(), nullable=False),
@@ -72,5 +75,6 @@ def near_hash(image: Image) -> int:
 
     Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010).
     """
-    bits = cv2.img_hash.pHash(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    small = cv2.resize(image, (HASHED_PX, HASHED_PX), interpolation=cv2.INTER_AREA)  # pHash itself would sample points
+    bits = cv2.img_hash.pHash(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
     return int(np.frombuffer(np.ascontiguousarray(bits).tobytes(), ">u8")[0])

@@ -157,7 +157,7 @@ class DataConfig(Section):
     short_side_px: int = Field(400, ge=32)
     cache: str | None = None
     drawings_from_paintings: Fraction = 0.0
-    near_bits: int = Field(4, ge=0, le=16)
+    near_bits: int = Field(8, ge=0, le=16)
 
     @model_validator(mode="after")
     def _some_left(self) -> "DataConfig":

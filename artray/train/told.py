@@ -42,7 +42,7 @@ def events(history: Sequence[Result]) -> bytes:
 def scalars(result: Result) -> dict[str, float]:
     """An epoch's numbers by the names that TensorBoard groups them by."""
     own = {"loss/train": result.loss, "loss/val": result.val_loss, "lr": result.lr, "images_per_s": speed(result)}
-    return own | {f"val/{name}": value for name, value in result.metrics.items()}
+    return own | {f"val/{name.replace(' ', '_')}": value for name, value in result.metrics.items()}
 
 
 def speed(result: Result) -> float:

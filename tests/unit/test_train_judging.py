@@ -1,0 +1,110 @@
+"""What a trained network is said to be worth, and what is kept of a training."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from artray.errors import ConfigError, TransientError
+from artray.location import Location
+from artray.train import judging, told
+from artray.train.checkpoints import Checkpoints
+from artray.train.judging import Judged
+from artray.train.loop import Result
+from tests.training import profile
+
+# five works of two views each: two validate, two test, one has no label
+LOGITS = np.array(
+    [
+        [[2.0, 0.0], [2.0, 0.0]],
+        [[0.0, 3.0], [0.0, 1.0]],
+        [[1.0, 0.0], [0.0, 4.0]],
+        [[0.0, 2.0], [0.0, 2.0]],
+        [[0.0, 1.0], [0.0, 1.0]],
+    ]
+)
+JUDGED = Judged(
+    ["v1", "v2", "t1", "t2", "t3"],
+    ["val", "val", "test", "test", "test"],
+    ["a", "b", "c", "c", "d"],
+    np.array([0, 1, 0, 1, -1]),
+    LOGITS,
+)
+
+
+def test_a_report_has_the_metrics_of_known_works() -> None:
+    report = judging.report(JUDGED, profile(), "type", 1.0)
+    assert report["classes"] == ["painting", "drawing"]
+    assert (report["val"]["works"], report["test"]["works"]) == (2, 2)
+    assert report["val"]["metrics"]["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert report["test"]["confusion"] == [[0, 1], [0, 1]]  # t1: a tie of votes, the surer view decides
+    assert report["test"]["metrics"]["f1 painting"]["value"] == 0.0
+    assert json.loads(json.dumps(report)) == report
+    nothing = JUDGED._replace(truth=np.full(5, -1))
+    assert judging.report(nothing, profile(), "type", 1.0)["test"] == {"works": 0, "per_class": [0, 0]}
+
+
+def test_the_temperature_is_validations_and_changes_no_decision() -> None:
+    divisor = judging.temperature(JUDGED)
+    assert divisor < 1  # right and unsure: it may be surer
+    same = judging.report(JUDGED, profile(), "type", divisor)["test"]["confusion"]
+    assert same == [[0, 1], [0, 1]]
+
+
+def test_predictions_say_how_sure_they_are() -> None:
+    rows = {row["work_id"]: row for row in judging.predictions(JUDGED, profile(), "type", 1.0).to_pylist()}
+    assert rows["t1"] == {
+        "work_id": "t1",
+        "part": "test",
+        "head": "type",
+        "truth": "painting",
+        "predicted": "drawing",
+        "score": pytest.approx(0.6255, abs=1e-3),  # the mean of 1 / (1 + e) and 1 / (1 + 1 / e^4)
+        "entropy": pytest.approx(0.954, abs=1e-3),
+        "disagreement": 0.5,
+    }
+    assert rows["t3"]["truth"] is None
+    assert rows["v1"]["disagreement"] == 0
+
+
+def results(*chosen: float) -> list[Result]:
+    names = ("f1 painting", "f1 drawing", "micro_f1", "macro_f1", "accuracy", "mcc")
+    metrics = {f"type {name}": 0.5 for name in names}
+    return [Result(n, 0.1, 1 / n, 2.0, 100, 2 / n, metrics, value) for n, value in enumerate(chosen, 1)]
+
+
+def test_epochs_are_told_in_three_ways(tmp_path: Path) -> None:
+    told.tell(Location.of(tmp_path), results(0.5, 0.7, 0.6), last=False)
+    assert not (tmp_path / "curves.png").exists()
+    told.tell(Location.of(tmp_path), results(0.5, 0.7, 0.6), last=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["chosen"] for line in lines] == [0.5, 0.7, 0.6]
+    assert Image.open(io.BytesIO((tmp_path / "curves.png").read_bytes())).size == (1210, 440)
+    events = (tmp_path / "tensorboard" / "events.out.tfevents.artray").read_bytes()
+    for name in (b"loss/train", b"val/type_f1_drawing", b"images_per_s"):
+        assert events.count(name) == 3
+
+
+def test_checkpoints_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Checkpoints(Location.of(tmp_path), "key")
+    assert kept.load() is None
+    kept.save({"epoch": 1})
+    assert kept.load() == {"epoch": 1}
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(TransientError, match=r"last\.pt: storage failed: .*No space left"):
+            kept.save({"epoch": 2})
+    assert kept.load() == {"epoch": 1}
+    with pytest.raises(ConfigError, match="of another profile or other data"):
+        Checkpoints(Location.of(tmp_path), "other").load()
+    for damage in (b"", b"PK\x03\x04 cut", (tmp_path / "last.pt").read_bytes()[:100]):
+        (tmp_path / "last.pt").write_bytes(damage)
+        with pytest.raises(ConfigError, match="expected a checkpoint, got a damaged file"):
+            kept.load()
