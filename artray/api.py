@@ -91,6 +91,28 @@ def index(store: str, *, milvus_uri: str | None = None, reporter: "Reporter | No
         return collection.sync(records.Records.open(opened), counting(told, "indexing"))._asdict()
 
 
+def rehead(store: str, card: str, *, index: bool = True, reporter: "Reporter | None" = None) -> dict[str, Any]:
+    """New types and genres from the stored embeddings, by a card's heads; see artray.pipeline.rehead.
+
+    Args:
+        store: which store.
+        card: a card's name or file, with the trunk of the store's own.
+        index: bring the vectors up to date afterwards, so that searches can filter by the new labels.
+        reporter: is told how far it is.
+    """
+    from artray.pipeline import rehead as work
+    from artray.pipeline.progress import Silent, counting
+    from artray.store import layout, records, vectors
+
+    opened = layout.open_store(store)
+    with reporter or Silent() as told:
+        done = work.rehead(opened, card, told)._asdict()
+        if index:
+            with vectors.Index(opened, vectors.configured(opened).milvus_uri) as collection:
+                collection.sync(records.Records.open(opened), counting(told, "indexing"))
+    return done
+
+
 def status(store: str) -> dict[str, Any]:
     """Counts by state, type, genre, object and error kind; runs; lag of the vectors."""
     from artray.store import layout

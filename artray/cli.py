@@ -25,6 +25,7 @@ VERBS: Final = (
     *(make.demo, make.sample, make.process, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.export),
     training.train,
+    models.rehead,
 )
 for asked in VERBS:
     app.command()(asked)

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.multiprocessing
+import yaml
+from PIL import Image
 from torch import distributed as dist
 
 from artray.models import trunks
 from artray.models.cards import Input
+from artray.taxonomy import GENRES, TYPES
 from artray.train import exchange, networks
 from artray.train.batch_norm import synchronised
 from artray.train.loop import Trainer
@@ -94,3 +97,37 @@ def _worker(rank: int, workers: int, port: int, cfg: TrainProfile, folder: Path)
         torch.save(trained(cfg, exchange.distributed()).state(), folder / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """The pictures with their labels, a card of the small network, and a profile's YAML file that trains it."""
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    names = {"type": TYPES, "genre": GENRES}
+    lines = ["file,type,genre,split"]
+    for row in range(COUNT):
+        Image.fromarray(picture(row)).save(folder / "pictures" / f"{row:02}.png")
+        told = [names[task][ids[row]] if ids[row] >= 0 else "" for task, ids in labels().items()]
+        lines.append(",".join([f"{row:02}.png", *told, ("val", "train", "test", "train")[row % 4 if row % 5 else 1]]))
+    (folder / "pictures" / "labels.csv").write_text("\n".join(lines) + "\n")
+    card = {
+        "name": "small",
+        "task": "classify",
+        "architecture": ARCHITECTURE,
+        "input": SPEC.model_dump(mode="json"),
+        "yields": ["embedding"],
+        "embedding_dim": trunks.dim(ARCHITECTURE),
+        "licence": "none",
+        "source": "random weights",
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(card))
+    values = profile(**changes).model_dump(mode="json", exclude_unset=True)
+    values["data"] |= {
+        "sources": [{"path": "pictures/labels.csv"}],
+        "short_side_px": 40,
+        "cache": str(folder / "cache"),
+        "near_bits": None,  # stripes are alike
+    }
+    values["network"] |= {"card": str(folder / "small.yaml")}
+    path = folder / "stripes.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

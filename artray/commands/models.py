@@ -5,13 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from artray.commands.guard import (
-    EXIT_PROMISE,
-    Json,
-    print_json,
-    print_parts,
-    verb,
-)
+from artray import api
+from artray.commands.guard import EXIT_PROMISE, Json, StoreArgument, print_json, print_parts, verb
 
 if TYPE_CHECKING:
     from artray.models.verify import Verified
@@ -93,3 +88,25 @@ def _verified(name: str) -> "Verified":
         return verify(cards.load(name))
     except ConfigError as error:
         return Verified(False, str(error), 0.0)
+
+
+@verb("artray rehead /store my-card", "artray rehead /store runs/type/card/type.yaml --no-index")
+def rehead(
+    store: StoreArgument,
+    card: Annotated[str, typer.Argument(metavar="CARD", help="A card's name or file, with the trunk of the store's.")],
+    index: Annotated[bool, typer.Option(help="Bring the vectors up to date afterwards.")] = True,
+    as_json: Json = False,
+) -> None:
+    """New types and genres for a finished store from its stored embeddings, in seconds; no image is read."""
+    from artray.pipeline.progress import reporter
+
+    done = api.rehead(store, card, index=index, reporter=reporter())
+    if as_json:
+        print_json(done)
+        return
+    changed = ", ".join(f"{count:,} have another {name}" for name, count in done["changed"].items())
+    print_parts(
+        f"{done['rows']:,} works have the labels of {card}, {done['skipped']:,} stay as they were: {changed}",
+        f"the labels before are version {done['version_before']} of the records",
+        f"from now on: artray process ARCHIVE {store} --set classify.cards=[{card}]",
+    )

@@ -66,6 +66,25 @@ def update(records: Records, rows: pa.Table, run_id: str, go_on: Callable[[], No
     _rewrite(records, rows["image_id"], changed, run_id)
 
 
+def every(records: Records, change: Callable[[pa.Table], pa.Table | None], run_id: str) -> None:
+    """Put every part through ``change``, in one commit; None leaves a part as it is.
+
+    Args:
+        records: the table.
+        change: from a part's rows, of schema.RECORD, to as many others; nothing is committed where it raises.
+        run_id: who commits.
+    """
+    new, old = list[Part](), list[str]()
+    for fragment in views.dataset(records).get_fragments():
+        with views.reading(records):
+            table = fragment.to_table(schema=schema.RECORD)
+        changed = change(table)
+        if changed is not None:
+            new.append(write_part(records.store.records, changed, "kept"))
+            old.append(PurePosixPath(fragment.path).name)
+    records.add(new, run_id, instead_of=old)
+
+
 def _rewrite(
     records: Records, image_ids: pa.ChunkedArray, change: Change, run_id: str, fresh: Sequence[Part] = ()
 ) -> None:

@@ -148,7 +148,7 @@ class DataConfig(Section):
         drawings_from_paintings: the part of the training set's paintings that is shown as drawings, another choice in
             every epoch. Section 4.2 and Table 6: 1/3 and 1/2.
         near_bits: works whose perceptual hashes differ in at most so many of 64 bits are near-duplicates, which are
-            never on two sides of a split.
+            never on two sides of a split; null trusts what the sets say of duplicates.
     """
 
     sources: tuple[Source, ...] = Field(min_length=1)
@@ -157,7 +157,7 @@ class DataConfig(Section):
     short_side_px: int = Field(400, ge=32)
     cache: str | None = None
     drawings_from_paintings: Fraction = 0.0
-    near_bits: int = Field(8, ge=0, le=16)
+    near_bits: int | None = Field(8, ge=0, le=16)
 
     @model_validator(mode="after")
     def _some_left(self) -> "DataConfig":

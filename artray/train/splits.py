@@ -26,7 +26,7 @@ class Split(NamedTuple):
     groups: int  # of more than one work
 
 
-def split(works: pa.Table, hashes: Hashes, val: float, test: float, near_bits: int) -> Split:
+def split(works: pa.Table, hashes: Hashes, val: float, test: float, near_bits: int | None) -> Split:
     """Give every work a part: its own if it has one, else by the hash of its name.
 
     Args:
@@ -35,14 +35,15 @@ def split(works: pa.Table, hashes: Hashes, val: float, test: float, near_bits: i
         val: the part of validation, in [0, 1].
         test: likewise.
         near_bits: works whose hashes differ in at most so many bits are reproductions of one work, as are those with
-            the same ``duplicates``. None of these is in two parts.
+            the same ``duplicates``; none of these is in two parts. None: hashes say nothing.
     """
     names, given = works["work_id"].to_pylist(), works["part"].to_pylist()
     told: dict[str, list[int]] = {}
     for row, key in enumerate(works["duplicates"].to_pylist()):
         if key:
             told.setdefault(key, []).append(row)
-    same = [*near(hashes, near_bits), *((rows[0], other) for rows in told.values() for other in rows[1:])]
+    alike = [] if near_bits is None else near(hashes, near_bits)
+    same = [*alike, *((rows[0], other) for rows in told.values() for other in rows[1:])]
     groups = components(len(names), same)
     parts, moved = list[str](), list[str]()
     chosen = [_part([given[row] for row in group], min(names[row] for row in group), val, test) for group in groups]

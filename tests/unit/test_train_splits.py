@@ -41,6 +41,8 @@ def test_reproductions_are_on_one_side_and_judge_rather_than_teach() -> None:
     assert parts(found) == ["test", "test", "train", "val", "val", "train"]
     assert found.moved == ["set/0.jpg"]
     assert found.groups == 2
+    trusting = split(works(6, part=given, duplicates=told), hashes, 0.0, 0.0, None)
+    assert parts(trusting) == ["train", "test", "train", "val", "val", "train"]
 
 
 def test_a_picture_without_structure_is_like_no_other() -> None:

@@ -1,0 +1,174 @@
+"""New labels from stored embeddings: the classify stage's own, exactly once, and the old ones are still there."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from deltalake import DeltaTable
+from safetensors.numpy import save_file
+
+from artray.classify import heads
+from artray.config import Profile
+from artray.errors import ConfigError
+from artray.models import cards, trunks
+from artray.pipeline import rehead as module
+from artray.pipeline.progress import Silent
+from artray.pipeline.rehead import labelled, placed, rehead
+from artray.pipeline.report import Report
+from artray.store.layout import Store
+from artray.store.records import Records
+from artray.taxonomy import GENRES, TYPES
+from tests import made_store
+
+DIM = 512
+ROWS = 300
+
+
+def card(folder: Path, name: str, seed: int, **changes: Any) -> Path:
+    """A card of resnet18 without weights for its trunk, and random heads."""
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for task, names in (("type", TYPES), ("genre", GENRES)):
+        tensors |= {
+            f"{task}.0.weight": random.normal(size=(len(names), DIM)).astype(np.float32) * 20,
+            f"{task}.0.bias": random.normal(size=len(names)).astype(np.float32),
+        }
+    save_file(tensors, folder / f"{name}.safetensors")
+    digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
+    values = {
+        "name": name,
+        "task": "classify",
+        "architecture": "resnet18",
+        "input": {"size_px": 64, "mean": [127, 127, 127], "std": [128, 128, 128]},
+        "yields": ["type", "genre", "embedding"],
+        "heads": {"type": list(TYPES), "genre": list(GENRES)},
+        "weights": {
+            "trunk": {"uri": "torchvision://ResNet18_Weights.IMAGENET1K_V1"},
+            "heads": {"uri": f"{name}.safetensors", "sha256": digest},
+        },
+        "embedding_dim": trunks.dim("resnet18"),
+        "licence": "none",
+        "source": "this test",
+    } | changes
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Made rows whose embeddings a card made, with that card's run."""
+    old = cards.load(card(tmp_path, "old", 1))
+    made = made_store.store(tmp_path / "store", ROWS, dim=DIM, batch=100)
+    records = Records.open(made)
+    models = f"{old.name}@{old.fingerprint()},decode@640"
+    table = records.delta().to_pyarrow_table()
+    column = pa.array([models] * len(table), pa.string())
+    records.delta().delete()
+    records = Records.open(made)
+    for start in range(0, ROWS, 100):
+        part = table.set_column(table.schema.get_field_index("models"), "models", column).slice(start, 100)
+        records.append(part.cast(module.schema.RECORD))
+    profile = Profile(name="test").model_copy(
+        update={"classify": Profile(name="x").classify.model_copy(update={"cards": ("old",)})}
+    )
+    with Report(made, "/archive", "run-1", profile, [old]):
+        pass
+    embedding = {"card": old.name, "fingerprint": old.fingerprint(), "dimension": DIM}
+    made.write_json(
+        "store.json", (made.read_json("store.json") or {}) | {"archive": "/archive", "embedding": embedding}
+    )
+    return made
+
+
+def rows(store: Store, version: int | None = None) -> dict[str, dict[str, Any]]:
+    table = DeltaTable(store.records_uri, version).to_pyarrow_table()
+    found = {row["image_id"]: row for row in table.to_pylist()}
+    assert len(found) == len(table)
+    return found
+
+
+def test_labels_are_those_that_the_picture_would_get(store: Store, tmp_path: Path) -> None:
+    path = card(tmp_path, "new", 2)
+    before = rows(store)
+    done = rehead(store, str(path), Silent())
+    new, after = cards.load(path), rows(store)
+    loaded = heads.load(new)
+    assert set(after) == set(before)
+    for name, row in after.items():
+        old = before[name]
+        if old["embedding"] is None:
+            assert row == old
+            continue
+        expected = heads.scored(loaded, np.array(row["embedding"], np.float32))
+        assert {key: row[key] for key in expected} == expected
+        assert row["models"] == f"new@{new.fingerprint()},decode@640"
+        assert row["run_id"] == done.run_id
+        assert row["processed_at"] > old["processed_at"]
+        same = ("embedding", "objects", "metadata", "uri", "version", "error", "vanished_at", "mean_rgb")
+        assert {key: row[key] for key in same} == {key: old[key] for key in same}
+    embedded = sum(row["embedding"] is not None for row in before.values())
+    assert (done.rows, done.skipped) == (embedded, ROWS - embedded)
+    assert done.changed["genre"] == sum(after[name]["genre"] != before[name]["genre"] for name in before)
+    assert rows(store, done.version_before) == before  # time travel
+    assert (store.read_json("store.json") or {})["embedding"]["card"] == "new"
+
+
+def test_again_changes_nothing_and_back_is_where_it_was(store: Store, tmp_path: Path) -> None:
+    path = card(tmp_path, "new", 2)
+    rehead(store, str(path), Silent())
+    version = Records.open(store).version
+    again = rehead(store, str(path), Silent())
+    assert (again.rows, again.changed, Records.open(store).version) == (0, {"type": 0, "genre": 0}, version)
+    labels = {name: row["genre"] for name, row in rows(store).items()}
+    rehead(store, str(tmp_path / "old.yaml"), Silent())
+    rehead(store, str(path), Silent())
+    assert {name: row["genre"] for name, row in rows(store).items()} == labels
+
+
+def test_another_trunk_or_fewer_heads_are_refused(store: Store, tmp_path: Path) -> None:
+    other = card(tmp_path, "other", 3, input={"size_px": 32, "mean": [1, 1, 1], "std": [1, 1, 1]})
+    with pytest.raises(ConfigError, match="expected the trunk that made the embeddings"):
+        rehead(store, str(other), Silent())
+    fewer = card(tmp_path, "fewer", 3, yields=["type", "embedding"], heads={"type": list(TYPES)})
+    with pytest.raises(ConfigError, match="heads: expected one for each of genre, type, got no genre"):
+        rehead(store, str(fewer), Silent())
+
+
+def test_a_store_without_a_run_is_told_so(tmp_path: Path) -> None:
+    made = made_store.store(tmp_path / "bare", 10)
+    with pytest.raises(ConfigError, match="expected a run that stored embeddings"):
+        rehead(made, str(card(tmp_path, "new", 2)), Silent())
+
+
+def test_one_row_is_scored_as_many_are() -> None:
+    random = np.random.default_rng(0)
+    layers = (
+        heads.Layer(random.normal(size=(7, DIM)), random.normal(size=7)),
+        heads.Layer(random.normal(size=(3, 7)), random.normal(size=3)),
+    )
+    head = heads.Head(("a", "b", "c"), layers)
+    embeddings = random.normal(size=(200, DIM)).astype(np.float32)
+    whole = heads.score(head, embeddings)
+    assert np.array_equal(whole, np.stack([head(row) for row in embeddings]))
+    assert heads.score(head, embeddings[:0]).shape == (0, 3)
+
+
+def test_columns_are_placed_where_told() -> None:
+    scores = np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
+    columns = labelled("type", TYPES, scores)
+    assert columns["type"].to_pylist() == ["drawing", "painting"]
+    assert columns["type_scores"].to_pylist() == [
+        [("painting", 0.25), ("drawing", 0.75)],
+        [("painting", 1.0), ("drawing", 0.0)],
+    ]
+    table = pa.table({"type": pa.array([None, "x", "y"], pa.string())})
+    assert placed(table, np.array([0, 2]), {"type": columns["type"]})["type"].to_pylist() == [
+        "drawing",
+        "x",
+        "painting",
+    ]
