@@ -225,6 +225,18 @@ def train(
         return run.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
 
 
+def evaluate(store: str, labels: str | Path, *, out: str | Path | None = None) -> dict[str, Any]:
+    """The store's types and genres against labels; see artray.store.evaluate. ``out``: a picture of the mistakes."""
+    from artray.store import evaluate as judge
+    from artray.store import layout
+
+    opened = layout.open_store(store)
+    told = judge.evaluate(opened, str(labels))
+    if out is not None:
+        judge.save_sheet(opened, told["mistakes"], Path(out))
+    return told
+
+
 def labels(profile: str | Path, *, set: Sequence[str] = ()) -> dict[str, Any]:
     """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
     from artray.train import run

@@ -1,4 +1,4 @@
-"""Verbs that ask a store: find, sql, similar, show, export."""
+"""Verbs that ask a store: find, sql, similar, show, evaluate, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -130,6 +130,42 @@ def show(
     if out is not None:
         print_parts(f"picture: {out}")
     return None
+
+
+@verb("artray evaluate /store --labels labels.csv", "artray evaluate /store --labels labels.csv --out mistakes.jpg")
+def evaluate(
+    store: StoreArgument,
+    labels: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the images' file, type and genre.")],
+    out: Annotated[Path | None, typer.Option(help="Write the 20 most confident mistakes as a picture here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the store's types and genres by labels of your own, with 95 % intervals."""
+    from artray import console
+
+    told = api.evaluate(store, labels, out=out)
+    if as_json:
+        return print_json(told)
+    for head, metrics in told["metrics"].items():
+        rows = [[name, *_interval(found)] for name, found in metrics.items()]
+        rows += [
+            [f"F1 {name} ({entry['n']:,})", *_interval(entry["f1"])]
+            for name, entry in told["classes"].items()
+            if entry["head"] == head
+        ]
+        print_parts(console.table([head, "", "95 %"], rows))
+    if told["unknown"]:
+        unknown = ", ".join(f"{name} {count:,}" for name, count in told["unknown"].items())
+        print_parts(f"left out, for the store's model does not know them: {unknown}")
+    print_parts(f"{told['n']:,} works with a label, {len(told['mistakes']):,} mistakes")
+    if out is not None:
+        print_parts(f"the most confident ones: {out}")
+    return None
+
+
+def _interval(found: float | dict[str, float]) -> tuple[str, str]:
+    if isinstance(found, float):
+        return f"{found:.3f}", ""
+    return f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 @verb("artray export /store works.csv --format csv", "artray export /store works.parquet --embeddings")

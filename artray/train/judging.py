@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from artray.train import metrics, voting
+from artray.metrics import classification as metrics
+from artray.train import voting
 from artray.train.epochs import Ints
 from artray.train.loop import as_logits
 from artray.train.profile import Task, TrainProfile

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from artray.errors import ConfigError
-from artray.train import epochs, losses, metrics, optimisers
+from artray.metrics import classification as metrics
+from artray.train import epochs, losses, optimisers
 from artray.train.epochs import Epoch, Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.networks import Network

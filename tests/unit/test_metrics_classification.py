@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from artray.train import metrics as judged
-from artray.train.metrics import bootstrap, calibration_error, confusion, entropy, metrics, named, temperature
+from artray.metrics import classification as judged
+from artray.metrics.classification import bootstrap, calibration_error, confusion, entropy, metrics, named, temperature
 
 NAMES = ("a", "b", "c")
 
