@@ -21,8 +21,10 @@ GROUPS: Final = ("group", "artist")
 
 MISTAKES: Final = 20
 THUMBNAIL_PX: Final = 240
+COLUMNS: Final = (
     "image_id, uri, version, width_px, height_px, metadata, "
     "type, type_score, type_scores, genre, genre_score, genre_scores"
+)
 
 
 class Labelled(NamedTuple):
