@@ -243,3 +243,31 @@ def labels(profile: str | Path, *, set: Sequence[str] = ()) -> dict[str, Any]:
 
     found = run.read(run.load(profile, set))
     return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}
+
+
+def experiment(
+    name: str | Path,
+    out: str | Path | None = None,
+    *,
+    data: str | None = None,
+    small: bool = False,
+    set: Sequence[str] = (),
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
+    """Redo a table of the report; see artray.train.experiment. The folder is by default experiments/NAME."""
+    from artray.location import Location
+    from artray.pipeline.progress import Silent
+    from artray.train import experiment as grid
+
+    loaded = grid.load(str(name), set, small=small, data=data)
+    folder = Location.of(out or Path("experiments") / loaded.name)
+    with reporter or Silent() as told:
+        lines = grid.conduct(loaded, folder, told)
+    return {
+        "folder": folder.uri,
+        "markdown": grid.markdown(loaded, lines),
+        "rows": [
+            {"name": line.row.name, "measured": line.values, "published": list(line.row.published)} for line in lines
+        ],
+        "columns": [column.title for column in loaded.columns],
+    }

@@ -25,6 +25,7 @@ VERBS: Final = (
     *(make.demo, make.sample, make.process, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.evaluate, ask.export),
     training.train,
+    training.experiment,
     models.rehead,
 )
 for asked in VERBS:

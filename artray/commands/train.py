@@ -1,4 +1,4 @@
-"""Verbs that train and judge models: train."""
+"""Verbs that train models: train, experiment."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,3 +72,23 @@ def _show(result: dict[str, Any]) -> None:
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
         f"Try next:\n  artray models add {result['card']}\n  then name it in classify.cards of a profile\n",
     )
+
+
+@verb(
+    "artray experiment table4 --data /data --out /runs/table4",
+    "artray experiment table4 --small --data ../shared/data",
+    "artray experiment table3 --data s3://museum/sets --set base.workers.workers=8 --set base.workers.device=cuda",
+)
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="PROFILE", help="table3 ... table10 of the report, or a YAML file.")],
+    out: Annotated[str | None, typer.Option(help="The experiment's folder; by default experiments/NAME.")] = None,
+    data: Annotated[str | None, typer.Option(help="The folder that the sets lie below.")] = None,
+    small: Annotated[bool, typer.Option("--small", help="The variant for a machine without a GPU.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Redo a table of the report: a grid of trainings with repeats, beside the published figures. It resumes."""
+    from artray.pipeline.progress import reporter
+
+    told = api.experiment(name, out, data=data, small=small, set=overrides or (), reporter=reporter())
+    print_json(told) if as_json else print_parts(told["markdown"], f"table: {told['folder']}/table.md and table.csv")

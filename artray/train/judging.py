@@ -64,7 +64,8 @@ def report(judged: Judged, profile: TrainProfile, task: Task, divisor: float) ->
 def predictions(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> pa.Table:
     """A row per work: what it is, what is said of it, and how sure that is.
 
-    ``entropy`` in [0, 1] of the mean scores; ``disagreement`` in [0, 1), the part of the views that say otherwise.
+    ``scores`` are the means over views, in the order of the head's outputs; ``entropy`` in [0, 1] is theirs;
+    ``disagreement`` in [0, 1) is the part of the views that say otherwise.
     """
     names = profile.outputs(task)
     found = scores(judged, divisor)
@@ -77,6 +78,7 @@ def predictions(judged: Judged, profile: TrainProfile, task: Task, divisor: floa
             "truth": pa.array(named(judged.truth, names), pa.string()),
             "predicted": pa.array(named(predicted, names), pa.string()),
             "score": pa.array(mean[np.arange(len(mean)), predicted], pa.float32()),
+            "scores": pa.array(mean.tolist(), pa.list_(pa.float32())),
             "entropy": pa.array(metrics.entropy(mean), pa.float32()),
             "disagreement": pa.array(voting.disagreement(found), pa.float32()),
         }

@@ -14,7 +14,7 @@ import yaml
 
 from tests import running, training
 
-EPOCHS = 8
+EPOCHS = 6
 TRAINING = {
     "training": {"epochs": EPOCHS, "batch_size": 8, "precision": "float64", "checkpoint_batches": 2},
     "workers": {"workers": 2, "cpus_per_worker": 0.5, "max_failures": 3},
@@ -113,6 +113,35 @@ def test_a_killed_driver_resumes(folder: Path, undisturbed: dict[str, Any], ray_
     running.run("train", folder / "stripes.yaml", "--out", out, env=running.environment(ray_temp))
     assert same(out, folder)
     assert undisturbed["epochs"] == EPOCHS
+
+
+def test_an_experiment_stands_beside_what_was_published(folder: Path, ray_temp: Path) -> None:
+    base = yaml.safe_load((folder / "stripes.yaml").read_text()) | {"training": {"epochs": 1, "batch_size": 16}}
+    base = {name: value for name, value in base.items() if name != "name"} | {"workers": {"cpus_per_worker": 0.5}}
+    values = {
+        "name": "sampling",
+        "title": "Sampling",
+        "base": base,
+        "rows": [
+            {"name": "none", "published": ["0.5"]},
+            {"name": "over", "set": {"balance": {"rule": "oversample"}}, "published": [None]},
+            {"name": "both", "ensemble": {"rule": "majority", "of": ["none", "over"]}},
+        ],
+        "columns": [{"title": "accuracy", "part": "test", "head": "type", "metric": "accuracy"}],
+    }
+    file, out, env = folder / "sampling.yaml", folder / "experiment", running.environment(ray_temp)
+    file.write_text(yaml.safe_dump(values))
+    told = running.answer("experiment", file, "--data", folder, "--out", out, env=env)
+    assert [row["name"] for row in told["rows"]] == ["none", "over", "both"]
+    table = (out / "table.md").read_text()
+    assert table == told["markdown"]
+    assert "| | accuracy | published |" in table
+    assert f"| none | {told['rows'][0]['measured'][0][0]:.3f} | 0.5 |" in table
+    result = json.loads((out / "over" / "0" / "result.json").read_text())
+    assert result["heads"]["type"]["test"]["metrics"]["accuracy"]["value"] == told["rows"][1]["measured"][0][0]
+    written = (out / "over" / "0" / "result.json").stat().st_mtime_ns
+    assert running.answer("experiment", file, "--data", folder, "--out", out, env=env) == told
+    assert (out / "over" / "0" / "result.json").stat().st_mtime_ns == written  # nothing was trained again
 
 
 def started(folder: Path, out: Path, ray_temp: Path) -> "subprocess.Popen[bytes]":

@@ -63,6 +63,7 @@ def test_predictions_say_how_sure_they_are() -> None:
         "truth": "painting",
         "predicted": "drawing",
         "score": pytest.approx(0.6255, abs=1e-3),  # the mean of 1 / (1 + e) and 1 / (1 + 1 / e^4)
+        "scores": [pytest.approx(0.3745, abs=1e-3), pytest.approx(0.6255, abs=1e-3)],
         "entropy": pytest.approx(0.954, abs=1e-3),
         "disagreement": 0.5,
     }

@@ -1,0 +1,364 @@
+"""Experiments: a grid of trainings with repeats, whose table stands beside the published one.
+
+RUN/ROW/REPEAT/    a training's folder each; what is done there is not done again
+RUN/table.md       the table, with the published figures in columns of their own
+RUN/table.csv      the same for programs, with every repeat
+"""
+
+import csv
+import io
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from artray import config
+from artray.config import Section, parse
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.metrics import classification
+from artray.pipeline import cluster
+from artray.pipeline.progress import Reporter
+from artray.train import run, voting
+from artray.train.profile import Task, TrainProfile
+from artray.train.rundir import RunFolder
+from artray.train.works import UNKNOWN, rows_of
+
+Floats = npt.NDArray[np.float64]
+
+
+class Ensemble(Section):
+    """A row that combines other rows' models, repeat by repeat.
+
+    Args:
+        rule: ``majority`` of models of the same classes, or ``most_confident`` of one-versus-the-rest models.
+        of: the rows' names.
+    """
+
+    rule: Literal["majority", "most_confident"]
+    of: tuple[str, ...] = Field(min_length=2)
+
+
+class Row(Section):
+    """One line of the table.
+
+    Args:
+        name: as the report prints it.
+        set: what differs from the base, section by section.
+        ensemble: of other rows, in place of a training.
+        published: the report's figures, column by column, as printed; null where it has none.
+        shown: whether it is a line of the table, or trained for an ensemble only.
+    """
+
+    name: str = Field(min_length=1)
+    shown: bool = True
+    set: dict[str, Any] = Field(default_factory=dict)
+    ensemble: Ensemble | None = None
+    published: tuple[str | None, ...] = ()
+
+
+class Column(Section):
+    """One figure of every line.
+
+    Args:
+        title: as the report prints it.
+        part: what it is measured on.
+        head: of which head.
+        metric: which metric of artray.metrics.classification.named; {only} stands for the row's one class.
+        source: only works of this set, such as one that is held out whole; null for all.
+    """
+
+    title: str
+    part: Literal["val", "test"]
+    head: Task
+    metric: str
+    source: str | None = None
+
+
+class Small(Section):
+    """What is changed for a machine without a GPU, and for the data that are at hand.
+
+    Args:
+        base: changes of the base.
+        repeats: trainings per row.
+        rows: other lines, where those of the report need data or weights of their own; null for the same.
+        note: what a reader of the small table should know.
+    """
+
+    base: dict[str, Any] = Field(default_factory=dict)
+    repeats: int = Field(1, ge=1)
+    rows: tuple[Row, ...] | None = None
+    note: str = ""
+
+
+class Experiment(Section):
+    """A table of the report.
+
+    Args:
+        name: of the folder.
+        title: of the table.
+        note: what a reader should know.
+        repeats: trainings per row, with seeds 0, 1, ...
+        base: a training's profile, of which every row changes something.
+        rows: the lines.
+        columns: the figures.
+        small: the variant for a machine without a GPU.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    title: str
+    note: str = ""
+    repeats: int = Field(1, ge=1)
+    base: dict[str, Any]
+    rows: tuple[Row, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = Field(min_length=1)
+    small: Small = Small()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        names = [row.name for row in self.rows]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"rows: {twice}: expected once, got twice")
+        for row in self.rows:
+            if unknown := [name for name in (row.ensemble.of if row.ensemble else ()) if name not in names]:
+                raise ValueError(f"rows: {row.name}: ensemble: expected names of rows, got {unknown[0]!r}")
+            if row.published and len(row.published) != len(self.columns):
+                raise ValueError(f"rows: {row.name}: published: expected {len(self.columns)} values")
+        return self
+
+    def profile(self, row: Row, repeat: int) -> TrainProfile:
+        """The training of a row's repeat.
+
+        Raises:
+            ConfigError: a key is wrong; names the row.
+        """
+        values = merged(merged(self.base, row.set), {"training": {"seed": repeat}})
+        return parse(TrainProfile, {"name": slug(row.name)} | values, where=f"experiment {self.name}: {row.name}")
+
+
+class Line(NamedTuple):
+    """What a row came to."""
+
+    row: Row
+    values: list[list[float]]  # per column, of every repeat
+
+
+def shipped() -> dict[str, Path]:
+    """The experiments that come with artray, by name."""
+    folder = Path(str(resources.files("artray.train") / "experiments"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(name: str, overrides: Sequence[str] = (), *, small: bool = False, data: str | None = None) -> Experiment:
+    """An experiment by its name, or from a YAML file.
+
+    Args:
+        name: one of :func:`shipped`, or a path.
+        overrides: ``base.section.key=value``.
+        small: the variant for a machine without a GPU.
+        data: the folder that its sets' paths are below; None for the current one.
+
+    Raises:
+        ConfigError: no such experiment, or a key is wrong.
+    """
+    loaded = config.load_as(Experiment, name, overrides, shipped())
+    if small:
+        less = loaded.small
+        changed = {"base": merged(loaded.base, less.base), "repeats": less.repeats, "rows": less.rows or loaded.rows}
+        changed |= {"note": less.note or loaded.note, "name": f"{loaded.name}-small"}
+        loaded = Experiment.model_validate(loaded.model_dump() | changed)
+    root = data or "."
+    made = loaded.model_copy(
+        update={
+            "base": rooted(loaded.base, root),
+            "rows": tuple(row.model_copy(update={"set": rooted(row.set, root)}) for row in loaded.rows),
+        }
+    )
+    for row in made.rows:
+        if row.ensemble is None:
+            made.profile(row, 0)
+    return made
+
+
+def conduct(experiment: Experiment, out: Location, reporter: Reporter) -> list[Line]:
+    """Train every row's repeats that are not done yet, and write the table after each row.
+
+    Raises:
+        ConfigError: a profile, a set or the folder cannot be used.
+        TransientError: something outside failed; run again to go on.
+    """
+    lines: list[Line] = []
+    ordered = sorted(experiment.rows, key=lambda row: row.ensemble is not None)
+    with cluster.connected():
+        for row in ordered:
+            values: list[list[float]] = [[] for _ in experiment.columns]
+            for repeat in range(experiment.repeats):
+                reporter.phase(f"{experiment.name}: {row.name}, repeat {repeat + 1} of {experiment.repeats}")
+                figures = _figures(experiment, row, repeat, out, reporter)
+                if not row.shown:
+                    continue
+                for column, figure in zip(values, figures, strict=True):
+                    column.append(figure)
+            lines += [Line(row, values)] if row.shown else []
+            printed = sorted(lines, key=lambda line: experiment.rows.index(line.row))
+            (out / "table.md").write_bytes(markdown(experiment, printed).encode())
+            (out / "table.csv").write_bytes(table(experiment, printed).encode())
+    return sorted(lines, key=lambda line: experiment.rows.index(line.row))
+
+
+def _figures(experiment: Experiment, row: Row, repeat: int, out: Location, reporter: Reporter) -> list[float]:
+    """A row's figures of one repeat, column by column."""
+    if row.ensemble is None:
+        folder = RunFolder(out / slug(row.name) / str(repeat))
+        run.train(experiment.profile(row, repeat), folder.location, reporter)
+        columns = experiment.columns if row.shown else ()
+        return [_figure(folder, column, _scores(folder, column)) for column in columns]
+    folders = [RunFolder(out / slug(name) / str(repeat)) for name in row.ensemble.of]
+    return [_combined(folders, row.ensemble.rule, column) for column in experiment.columns]
+
+
+def _scores(folder: RunFolder, column: Column) -> dict[str, list[float]]:
+    """Per work of a column's part its scores by class."""
+    stored = pq.read_table(io.BytesIO((folder.location / "predictions.parquet").read_bytes())).to_pylist()
+    return {
+        row["work_id"]: row["scores"] for row in stored if row["part"] == column.part and row["head"] == column.head
+    }
+
+
+def _figure(folder: RunFolder, column: Column, scores: Mapping[str, list[float]]) -> float:
+    """A column's metric of a training's own model."""
+    profile = folder.profile
+    names = profile.outputs(column.head)
+    truth = _truth(folder, column, names)
+    known = [work for work in scores if truth.get(work, UNKNOWN) >= 0]
+    predicted = [int(np.argmax(scores[work])) for work in known]
+    return _metric(column, [truth[work] for work in known], predicted, names, profile.heads[column.head].only)
+
+
+def _combined(folders: Sequence[RunFolder], rule: str, column: Column) -> float:
+    """A column's metric of several models together."""
+    first = folders[0].profile
+    scores = [_scores(folder, column) for folder in folders]
+    works = [work for work in scores[0] if all(work in other for other in scores)]
+    if rule == "majority":
+        names = first.outputs(column.head)
+        stacked = np.array([[own[work] for own in scores] for work in works]).reshape(len(works), len(folders), -1)
+        predicted = voting.majority(stacked)
+    else:
+        names = tuple(str(folder.profile.heads[column.head].only) for folder in folders)
+        positive = np.array([[own[work][1] for own in scores] for work in works]).reshape(len(works), len(folders))
+        predicted = voting.most_confident(positive)
+    truth = _truth(folders[0], column, names)
+    known = [number for number, work in enumerate(works) if truth.get(work, UNKNOWN) >= 0]
+    told = [truth[works[number]] for number in known]
+    return _metric(column, told, [int(predicted[number]) for number in known], names, None)
+
+
+def _truth(folder: RunFolder, column: Column, names: Sequence[str]) -> dict[str, int]:
+    """Per work of a column's part its class among ``names``; with "not X" first, everything else is that."""
+    works, found = folder.works, dict[str, int]()
+    rest = names[0].startswith("not ")
+    for row in rows_of(works, column.part).tolist():
+        label, source = works[column.head][row].as_py(), works["source"][row].as_py()
+        if label is None or (column.source is not None and source != column.source):
+            continue
+        found[works["work_id"][row].as_py()] = names.index(label) if label in names else 0 if rest else UNKNOWN
+    return found
+
+
+def _metric(
+    column: Column, truth: Sequence[int], predicted: Sequence[int], names: Sequence[str], only: str | None
+) -> float:
+    matrix = classification.confusion(list(truth), list(predicted), len(names))
+    told = classification.named(classification.metrics(matrix), names)
+    wanted = column.metric.replace("{only}", only or "")
+    if wanted not in told:
+        raise ConfigError(f"columns: {column.title}: metric: expected one of {', '.join(told)}, got {wanted!r}")
+    return told[wanted]
+
+
+def markdown(experiment: Experiment, lines: Sequence[Line]) -> str:
+    """The table as Markdown: measured (mean and deviation over repeats) and published, column by column."""
+    heads = [text for column in experiment.columns for text in (column.title, "published")]
+    rows = [
+        f"# {experiment.title}",
+        "",
+        experiment.note,
+        "",
+        f"| | {' | '.join(heads)} |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for line in lines:
+        cells = []
+        for number, values in enumerate(line.values):
+            published = line.row.published[number] if line.row.published else None
+            cells += [shown(values), published or ""]
+        rows.append(f"| {line.row.name} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean and standard deviation of repeats.
+
+    >>> shown([0.9, 0.92, 0.94]), shown([0.5])
+    ('0.920 ± 0.020', '0.500')
+    """
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def table(experiment: Experiment, lines: Sequence[Line]) -> str:
+    """The table as CSV: a line per row, column and repeat."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "column", "repeat", "measured", "published"])
+    for line in lines:
+        for number, (column, values) in enumerate(zip(experiment.columns, line.values, strict=True)):
+            published = line.row.published[number] if line.row.published else None
+            for repeat, value in enumerate(values):
+                writer.writerow([line.row.name, column.title, repeat, f"{value:.6f}", published or ""])
+    return text.getvalue()
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings with changes put in; lists and values are replaced.
+
+    >>> merged({"a": {"b": 1, "c": [2]}}, {"a": {"c": [3]}})
+    {'a': {'b': 1, 'c': [3]}}
+    """
+    made = dict(values)
+    for key, value in changes.items():
+        old = made.get(key)
+        made[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return made
+
+
+def rooted(values: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """The same with the paths of sets below a folder."""
+    sources = values.get("data", {}).get("sources")
+    if not sources:
+        return dict(values)
+    placed = [entry | {"path": _below(root, entry.get("path", ""))} for entry in sources]
+    return merged(values, {"data": {"sources": placed}})
+
+
+def _below(root: str, path: str) -> str:
+    if "://" in path or Path(path).is_absolute():
+        return path
+    return f"{root.rstrip('/')}/{path}" if "://" in root else str(Path(root).absolute() / path)
+
+
+def slug(name: str) -> str:
+    """A row's name as a folder's.
+
+    >>> slug("Getty, 1/3 of paintings")
+    'getty-1-3-of-paintings'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "row"
