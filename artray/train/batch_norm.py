@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from artray.train.losses import Total
 
@@ -36,16 +37,13 @@ class BatchNorm(nn.BatchNorm2d):
         return output
 
     def _trained(self, input: Tensor) -> Tensor:
-        count = torch.tensor([float(input.numel() // input.shape[1])], dtype=input.dtype)
-        sums = self.total(torch.cat([input.sum(dim=(0, 2, 3)), count]))
-        whole, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
-        centred = input - mean[:, None, None]
-        variance = self.total(centred.square().sum(dim=(0, 2, 3))) / whole
         with torch.no_grad():
-            self._learn(mean, variance * whole / (whole - 1).clamp(min=1))
-        scale = torch.rsqrt(variance + self.eps) * (1.0 if self.weight is None else self.weight)
-        output = centred * scale[:, None, None]
-        return output if self.bias is None else output + self.bias[:, None, None]
+            mean, variance, count = _statistics(input, self.total)
+            self._learn(mean, variance * count / (count - 1).clamp(min=1))
+        output: Tensor = _Normalise.apply(
+            input, self.weight, self.bias, mean, torch.rsqrt(variance + self.eps), count, self.total
+        )
+        return output
 
     def _learn(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics, as torch does."""
@@ -55,6 +53,64 @@ class BatchNorm(nn.BatchNorm2d):
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance, momentum)
+
+
+def _statistics(input: Tensor, total: Total) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance [C] of all workers' pictures, and how many values that are per channel.
+
+    Source: Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance (1983), for putting parts together.
+    """
+    size = input.numel() // input.shape[1]
+    own_mean, own_variance = torch.zeros_like(input[0, :, 0, 0]), torch.ones_like(input[0, :, 0, 0])
+    if size > 1:  # torch's fused batch norm is the fastest way to both; its variance is that of a sample
+        functional.batch_norm(input, own_mean, own_variance, training=True, momentum=1.0)
+        own_variance = own_variance * ((size - 1) / size)
+    else:
+        own_mean, own_variance = input[0, :, 0, 0], own_variance * 0
+    own_count = torch.full_like(own_mean[:1], float(size))
+    sums = total(torch.cat([own_mean * own_count, own_count]))
+    count = sums[-1:]
+    mean = sums[:-1] / count
+    return mean, total((own_variance + (own_mean - mean).square()) * own_count) / count, count
+
+
+class _Normalise(torch.autograd.Function):
+    """(input - mean) / deviation * weight + bias, whose gradient knows that mean and deviation are the input's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        inverse: Tensor,
+        count: Tensor,
+        total: Total,
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight, mean, inverse, count)
+        ctx.total = total
+        scale = inverse if weight is None else inverse * weight
+        return _affine(input, scale, -mean * scale if bias is None else bias - mean * scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, mean, inverse, count = ctx.saved_tensors
+        gradient = gradients[0]
+        own_sum = gradient.sum(dim=(0, 2, 3))
+        own_along = ((gradient * input).sum(dim=(0, 2, 3)) - mean * own_sum) * inverse  # with the normalised input
+        sums = ctx.total(torch.cat([own_sum, own_along])) / count
+        whole, along = sums.chunk(2)
+        scale = inverse if weight is None else inverse * weight
+        slope = -scale * inverse * along
+        returned = torch.addcmul(_affine(input, slope, -scale * whole - slope * mean), gradient, scale[:, None, None])
+        own = (None, None) if weight is None else (own_along, own_sum)
+        return returned, *own, None, None, None, None
+
+
+def _affine(input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Scale and shift per channel, in one pass."""
+    return functional.batch_norm(input, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, eps=0.0)
 
 
 def synchronised(module: nn.Module, total: Total, device: str = "cpu") -> nn.Module:

@@ -97,7 +97,10 @@ class CropConfig(Section):
             ``random`` cut a square of the input's size out of the picture resized to ``resize_px``;
             ``random_borderless`` does so after 20 pixels were taken off every side; ``random_resized`` cuts a
             rectangle of any size and makes a square of it.
-        resize_px: the edge that is made so long first; null for the input's size.
+        size_px: the side of the square that is trained on; null for the input's. Smaller than that trains faster, and a
+            random_resized crop shows things larger than the pipeline does, which this makes up for. Source: Touvron et
+            al., Fixing the train-test resolution discrepancy (2019); not in the report.
+        resize_px: the edge that is made so long first; null for the square's side.
         edge: which one, ``shorter`` or ``longer``. Table 3 says the longer one, to which torchvision's crops do not
             apply without padding: pictures are padded with black then.
         scale: of ``random_resized``, the part of the area that is cut out.
@@ -105,6 +108,7 @@ class CropConfig(Section):
     """
 
     kind: Literal["none", "centre", "random", "random_borderless", "random_resized"] = "none"
+    size_px: int | None = Field(None, ge=16)
     resize_px: int | None = Field(None, ge=16)
     edge: Literal["shorter", "longer"] = "shorter"
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)

@@ -56,8 +56,9 @@ class Training:
     """
 
     def __init__(self, spec: Input, crop: CropConfig, augment: Sequence[Augmentation] = ()) -> None:
-        self.spec, self.crop = spec, crop
-        self._cut: Any = _cutter(spec.size_px, crop)
+        self.spec = spec if crop.size_px is None else spec.model_copy(update={"size_px": crop.size_px})
+        self.crop = crop
+        self._cut: Any = _cutter(self.spec.size_px, crop)
         self._augment: list[Any] = [MAKERS[cfg.name](cfg) for cfg in augment]
 
     def __call__(self, image: Image, seed: Sequence[int]) -> Tensor:

@@ -88,6 +88,13 @@ def test_the_longer_edge_leaves_black_bars() -> None:
     assert counts.tolist() == [3 * 64 * 32, 3 * 64 * 32]
 
 
+def test_training_squares_may_be_smaller_than_the_input() -> None:
+    small = Training(SPEC, CropConfig(kind="centre", size_px=48, resize_px=80))(PICTURE, (0,))
+    large = Training(SPEC.model_copy(update={"size_px": 48}), CropConfig(kind="centre", resize_px=80))(PICTURE, (0,))
+    assert small.equal(large)
+    assert small.shape == (3, 48, 48)
+
+
 def test_table_3_parameters_are_the_defaults() -> None:
     jitter = MAKERS["colour_jitter"](augmentation(name="colour_jitter"))
     varied = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
