@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from artray.errors import ConfigError
+from artray.models import inception_resnet
 
 LITE0_REPEATS: Final = (1, 2, 2, 3, 3, 4, 1)
 """Blocks per stage of EfficientNet-B0 and Lite0 (Tan and Le 2019, Table 1)."""
@@ -225,6 +226,13 @@ def _densenet_name(name: str) -> str:
 TRUNKS: Final[Mapping[str, Trunk]] = MappingProxyType(
     {
         "efficientnet_lite0": Trunk(_lite0, 1280, _lite0_name, ("_fc.", "classifier."), LITE0_STAGES),
+        "inception_resnet_v1": Trunk(
+            inception_resnet.InceptionResnetV1,
+            inception_resnet.DIM,
+            str,
+            inception_resnet.LAST,
+            inception_resnet.STAGES,
+        ),
         "resnet18": Trunk(_torchvision("resnet18", "fc"), 512, str, ("fc.",), RESNET_STAGES),
         "resnet34": Trunk(_torchvision("resnet34", "fc"), 512, str, ("fc.",), RESNET_STAGES),
         "resnet50": Trunk(_torchvision("resnet50", "fc"), 2048, str, ("fc.",), RESNET_STAGES),
