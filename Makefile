@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench fault clean help
+.PHONY: demo test lint bench bench-train fault clean help
 
 help: ## what there is to do
-	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "artray: expected Python 3.10 to 3.12, found none; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -34,6 +34,9 @@ lint: $(READY)   ## ruff and mypy
 bench: $(READY)  ## throughput and query benchmarks against rivals, into docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet -c constraints.txt daft
 	$(BIN)/python -m tests.benchmarks
+
+bench-train: $(READY)  ## training against a bare PyTorch loop, into docs/benchmarks-training.md
+	$(BIN)/python -m tests.benchmarks.training
 
 fault: $(READY)  ## kill a run at 20 random moments, on disk and on S3 (half an hour)
 	ARTRAY_FAULT_MOMENTS=20 $(BIN)/python -m pytest tests/fault/test_killed.py --timeout=3600

@@ -27,6 +27,8 @@ SORTS: Final = (
     "type_score",
     "genre",
     "genre_score",
+    "type_entropy",
+    "genre_entropy",
     "objects",
     "width_px",
     "height_px",
@@ -34,7 +36,13 @@ SORTS: Final = (
     "processed_at",
     "error",
 )
-"""What can be sorted by, besides metadata.KEY."""
+"""What can be sorted by, besides metadata.KEY; an entropy in [0, 1] says how undecided a head's scores are."""
+
+COMPUTED: Final = {
+    "objects": "len(objects)",
+    "type_entropy": "entropy(type_scores)",
+    "genre_entropy": "entropy(genre_scores)",
+}
 
 WANTED: Final = re.compile(r"(?P<name>.+?)(?::(?P<score>[^:x]+))?(?:x(?P<count>[0-9]+))?")
 MAX_LIMIT: Final = 100_000
@@ -217,8 +225,7 @@ def ordering(sort: str) -> Clause:
             parts += [f"try_cast(metadata[?] AS DOUBLE) {direction} NULLS LAST", f"metadata[?] {direction} NULLS LAST"]
             parameters += [key, key]
         elif name in SORTS:
-            expression = "len(objects)" if name == "objects" else name
-            parts.append(f"{expression} {direction} NULLS LAST")
+            parts.append(f"{COMPUTED.get(name, name)} {direction} NULLS LAST")
         else:
             raise ConfigError(f"--sort {name}: expected metadata.KEY or one of {', '.join(SORTS)}{near(name, SORTS)}")
     return Clause(", ".join([*parts, "image_id"]), parameters)

@@ -3,6 +3,7 @@
 ``stored``   every record
 ``works``    one row per image that has not vanished
 ``objects``  one row per detected box of these: image_id, then the box's fields
+``entropy(scores)``  how undecided type_scores or genre_scores are
 ``placed``   every record, with where it lies; for artray's own statements only
 
 A local store's Parquet parts are read by DuckDB itself, which skips columns and row groups best; on S3, where DuckDB
@@ -31,6 +32,9 @@ Connection: TypeAlias = Any
 """A duckdb.DuckDBPyConnection."""
 
 VIEWS: Final = (
+    # how undecided scores are, from 0 (one class has all) to 1 (all have the same); null without scores
+    "CREATE MACRO entropy(scores) AS list_sum(list_transform(map_values(scores), "
+    "lambda p: CASE WHEN p > 0 THEN -p * ln(p) ELSE 0 END)) / ln(cardinality(scores))",
     "CREATE VIEW works AS SELECT * FROM stored WHERE vanished_at IS NULL",
     "CREATE VIEW objects AS SELECT image_id, unnest(objects, recursive := true) FROM works",
 )

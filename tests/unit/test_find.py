@@ -7,7 +7,7 @@ import pytest
 
 from artray import schema
 from artray.errors import ConfigError
-from artray.store import find, layout
+from artray.store import find, layout, sql
 from artray.store.find import Filters, Wanted, parse_object
 from artray.store.layout import Store
 from artray.store.records import Records
@@ -182,3 +182,18 @@ def test_words_that_are_no_utf8_are_looked_for_and_not_found(store: Store) -> No
     assert ids(store, text=latin1) == ""
     with pytest.raises(ConfigError, match="--type"):
         find.find(store, Filters(type=latin1))
+
+
+def test_the_least_certain_come_first(tmp_path: Path) -> None:
+    made = layout.create_store(tmp_path / "store")
+    scores = {"a": [0.9, 0.1], "b": [0.5, 0.5], "c": [1.0, 0.0], "d": None}
+    rows = [
+        {"image_id": f"{name}.jpg", "uri": name, "error": "", "type": "painting"}
+        | {"type_scores": dict(zip(("painting", "drawing"), given, strict=True)) if given else None}
+        for name, given in scores.items()
+    ]
+    batch = {name: [row.get(name) for row in rows] for name in schema.RECORD.names}
+    Records.create(made).append(schema.table(batch, schema.RECORD))
+    assert ids(made, "-type_entropy") == "bacd"
+    asked = "SELECT image_id, round(entropy(type_scores), 3) FROM works ORDER BY 1"
+    assert sql.query(made, asked).rows == [["a.jpg", 0.469], ["b.jpg", 1.0], ["c.jpg", 0.0], ["d.jpg", None]]
