@@ -50,13 +50,12 @@ class RunFolder:
         pq.write_table(works.cast(WORKS), buffer)
         (self.location / "works.parquet").write_bytes(buffer.getvalue())
         (self.location / "left_out.txt").write_bytes("".join(f"{line}\n" for line in left_out).encode())
-        (self.location / MADE).write_json(
-            {
-                "profile": profile.model_dump(mode="json"),
-                "card": card.model_dump(mode="json"),
-                "data_sha256": digest(works),
-            }
-        )
+        made = {
+            "profile": profile.model_dump(mode="json"),
+            "card": card.model_dump(mode="json"),
+            "data_sha256": digest(works),
+        }
+        (self.location / MADE).write_bytes(json.dumps(made, indent=2).encode())  # unsorted: the first head has a say
 
     @cached_property
     def made(self) -> dict[str, Any]:

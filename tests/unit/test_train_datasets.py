@@ -74,6 +74,14 @@ def test_a_source_says_what_its_labels_are_here_and_which_part_it_is(tmp_path: P
     assert rows(few, "work_id") == rows(reading.read(source.model_copy(update={"limit": 1}), profile()), "work_id")
 
 
+def test_classes_of_ones_own_are_found_in_any_case(tmp_path: Path) -> None:
+    pictures(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "t.csv").write_text("file,type\n1.jpg,FRESCO\n2.jpg,Etching\n")
+    source = Source(path=str(tmp_path / "t.csv"), labels={"Etching": "Print"})
+    found = reading.read(source, profile(type={"classes": ["Fresco", "Print"]}))
+    assert rows(found, "type") == [("Fresco",), ("Print",)]
+
+
 def test_a_folder_per_label(tmp_path: Path) -> None:
     pictures(tmp_path, "painting/a.jpg", "painting/deep/b.jpg", "Drawing/c.jpg", "portrait/d.jpg", "e.jpg")
     found = reading.read(Source(kind="folder", path=str(tmp_path)), profile())

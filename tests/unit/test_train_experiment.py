@@ -127,6 +127,13 @@ def one_hot(*ids: int) -> list[list[float]]:
     return np.eye(5)[list(ids)].tolist()
 
 
+def test_a_run_keeps_the_order_of_its_heads(tmp_path: Path) -> None:
+    run = trained(tmp_path, {}, one_hot(0, 0, 0, 0))
+    cfg = profile()  # type, then genre
+    run.begin(cfg, run.card, run.works, [])
+    assert RunFolder(run.location).profile.balanced_by == cfg.balanced_by == "type"
+
+
 COLUMN = Column(title="accuracy", part="test", head="genre", metric="accuracy")
 
 

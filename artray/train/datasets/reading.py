@@ -146,11 +146,12 @@ def _label(
     any_task = layout.type == layout.genre  # nothing is said of either: a folder's name may be a label of both
     folder = values.get("folder") if any_task or cfg.map is not None else None
     given = (_first(values, cfg.columns) or folder or "").lower()
-    known = profile.known(task)
-    if given in source.labels or (given and cfg.map is not None):
-        return source.labels[given] if given in source.labels else (cfg.map or {}).get(given), None
+    known = {name.lower(): name for name in profile.known(task)}
+    own = {name.lower(): label for name, label in source.labels.items()}
+    if given in own or (given and cfg.map is not None):
+        return own[given] if given in own else (cfg.map or {}).get(given), None
     if not given or given in known:
-        return given or None, None
+        return known.get(given), None
     if "folder" in values:  # of a label of the other task, or of none
         return None, None
     expected = ", ".join(known)
