@@ -53,7 +53,7 @@ def rehead(store: Store, name: str, reporter: Reporter) -> Reheaded:
         StoreBusyError: another run writes to the store.
         TransientError: the storage failed; run again.
     """
-    card, (old, profile, described) = cards.load(name), _made_by(store)
+    card, (old, profile, described) = cards.load(name), made_by(store)
     _check(store, card, old)
     run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     named = tuple(name if kept == old.name else kept for kept in profile.classify.cards)
@@ -75,7 +75,7 @@ def rehead(store: Store, name: str, reporter: Reporter) -> Reheaded:
     return Reheaded(work.rows, work.tally.total - work.rows, work.changed, before, records.version, run_id)
 
 
-def _made_by(store: Store) -> tuple[Card, Profile, list[Card]]:
+def made_by(store: Store) -> tuple[Card, Profile, list[Card]]:
     """The card of the store's embeddings, and the profile and all cards of the last run, as its report has them."""
     held = (store.read_json("store.json") or {}).get("embedding") or {}
     for report in reversed(store.runs(100)):

@@ -12,14 +12,13 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from safetensors.torch import save
-from torch.utils.data import DataLoader
 
 from artray.config import MIB
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
-from artray.train import judging, networks, told
+from artray.train import judging, networks, stored, told
 from artray.train.batch_norm import synchronised
 from artray.train.cache import Cache, Reader, default_folder
 from artray.train.checkpoints import BEST
@@ -28,7 +27,7 @@ from artray.train.exchange import Exchange
 from artray.train.judging import Judged
 from artray.train.loop import DTYPES, Floats, Result, Trainer
 from artray.train.networks import Network
-from artray.train.pictures import Pictures, Views
+from artray.train.pictures import Embeddings, Pictures
 from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
 from artray.train.transforms import COUNTS
@@ -54,18 +53,9 @@ def fit(folder: RunFolder, exchange: Exchange, tell: Told = lambda _: None) -> N
     profile, works = folder.profile, folder.works
     torch.set_num_threads(profile.workers.threads)
     spec = network_input(profile, folder.card)
-    reader = _reader(profile, works)
-    labels = class_ids(works, profile)
+    inputs, labels = _inputs(profile, works, spec), class_ids(works, profile)
     network = build(profile, folder.card, exchange)
-    trainer = Trainer(
-        profile,
-        network,
-        Pictures(profile, spec, reader),
-        labels,
-        rows_of(works, "train"),
-        rows_of(works, "val"),
-        exchange,
-    )
+    trainer = Trainer(profile, network, inputs, labels, rows_of(works, "train"), rows_of(works, "val"), exchange)
     checkpoints, first = folder.checkpoints, exchange.rank == 0
     if (state := checkpoints.load()) is not None:
         trainer.load(state)
@@ -82,7 +72,7 @@ def fit(folder: RunFolder, exchange: Exchange, tell: Told = lambda _: None) -> N
     if best is None:
         raise ConfigError(f"{folder.location}: expected the best weights in checkpoints/{BEST}, found none")
     trainer.judged.load_state_dict(best["network"])
-    _finish(folder, trainer, reader, spec, labels)
+    _finish(folder, trainer, spec, labels)
 
 
 def network_input(profile: TrainProfile, card: Card) -> Input:
@@ -100,7 +90,10 @@ def build(profile: TrainProfile, card: Card, exchange: Exchange) -> Network:
         ConfigError: the card's architecture, weights or device cannot be used.
     """
     torch.manual_seed(profile.training.seed)
-    if profile.network.random:
+    trunk = None
+    if profile.data.embeddings is not None:
+        pass  # it made these before
+    elif profile.network.random:
         trunk = trunks.make(card.architecture)
     else:
         path = weights.fetch(card.weights["trunk"], owner=f"card {card.name}")
@@ -122,17 +115,21 @@ def _outputs(classes: tuple[str, ...]) -> int:
     return 1 if len(classes) == 2 else len(classes)
 
 
-def _reader(profile: TrainProfile, works: pa.Table) -> Reader:
+def _inputs(profile: TrainProfile, works: pa.Table, spec: Input) -> Pictures | Embeddings:
+    """Where batches come from: pictures, or a store's embeddings."""
+    uris = works["uri"].to_pylist()
+    if profile.data.embeddings is not None:
+        return Embeddings(stored.matrix(profile.data.embeddings, uris), DTYPES[profile.training.precision])
     folder = Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
     cache = Cache(folder, profile.data.short_side_px)
-    return Reader(cache, works["uri"].to_pylist(), works["version"].to_pylist(), MAX_FILE_BYTES)
+    return Pictures(profile, spec, Reader(cache, uris, works["version"].to_pylist(), MAX_FILE_BYTES))
 
 
-def _finish(folder: RunFolder, trainer: Trainer, reader: Reader, spec: Input, labels: dict[str, Ints]) -> None:
+def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, Ints]) -> None:
     """Judge the best epoch; the first worker writes the result and the card."""
     profile, works = folder.profile, folder.works
     rows = np.concatenate([rows_of(works, "val"), rows_of(works, "test")])
-    logits = _viewed(trainer, reader, spec, rows)
+    logits = _viewed(trainer, rows)
     if trainer.exchange.rank:
         return
     column = {name: [works[name][row].as_py() for row in rows.tolist()] for name in ("work_id", "part", "group")}
@@ -164,26 +161,19 @@ def _finish(folder: RunFolder, trainer: Trainer, reader: Reader, spec: Input, la
     )
 
 
-def _viewed(trainer: Trainer, reader: Reader, spec: Input, rows: Ints) -> dict[str, Floats]:
+def _viewed(trainer: Trainer, rows: Ints) -> dict[str, Floats]:
     """Per head float64[M, V, C] of all views; every worker judges a part, all get the whole."""
     cfg, exchange = trainer.profile.test, trainer.exchange
-    own = rows[exchange.rank :: exchange.workers]
-    loader: Any = DataLoader(
-        Views(reader, spec, own, cfg.views, cfg.resize_px),
-        batch_size=max(1, trainer.profile.training.batch_size // exchange.workers // COUNTS[cfg.views]),
-        num_workers=trainer.profile.workers.loader_processes,
-    )
+    views, size = COUNTS[cfg.views], trainer.profile.training.batch_size // exchange.workers
     module, found = trainer.judged.eval(), dict[str, list[Floats]]()
     with torch.inference_mode():
-        for views in loader:
-            images = views.flatten(0, 1).to(trainer.device, DTYPES[trainer.profile.training.precision])
-            for name, values in module(images).items():
+        for batch in trainer.inputs.judged(rows[exchange.rank :: exchange.workers], max(1, size // views)):
+            for name, values in module(batch.to(trainer.device)).items():
                 found.setdefault(name, []).append(values.double().cpu().numpy())
     whole: dict[str, Floats] = {}
     for name in trainer.profile.heads:
         outputs = _outputs(trainer.profile.outputs(name))
-        part = np.concatenate(found.get(name) or [np.zeros((0, outputs))])
-        viewed = judging.viewed(part, COUNTS[cfg.views])
+        viewed = judging.viewed(np.concatenate(found.get(name) or [np.zeros((0, outputs))]), views)
         whole[name] = np.zeros((len(rows), *viewed.shape[1:]))
         for rank, given in enumerate(exchange.gather(viewed)):
             whole[name][rank :: exchange.workers] = given
@@ -196,8 +186,11 @@ def write_card(
     """Write the card and its files of weights into RUN/card; returns where the card is."""
     profile, start = folder.profile, folder.card
     tensors = dict(zip(("trunk", "heads"), networks.export(network, divisors), strict=True))
-    files = {}
+    kept = start.weights["trunk"].model_dump(mode="json") if network.trunk is None else None
+    files: dict[str, Any] = {"trunk": kept} if kept else {}  # heads alone were trained: the trunk is the start's
     for role, values in tensors.items():
+        if role in files:
+            continue
         data = save({name: tensor.clone() for name, tensor in values.items()})
         name = f"{profile.name}-{role}.safetensors"
         (folder.location / "card" / name).write_bytes(data)

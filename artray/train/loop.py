@@ -38,6 +38,9 @@ class Inputs(Protocol):
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """What the network takes of images, as the pipeline shows them, in order."""
 
+    def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """What it takes at the end: all views of an image, one behind the other, of so many images at a time."""
+
 
 class Result(NamedTuple):
     """One epoch's numbers."""

@@ -44,6 +44,14 @@ class Pictures:
         for batch in self._loaded(judged, batches):
             yield batch[:, 0].to(self.dtype)
 
+    def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """float[n * V, 3, S, S]: the V views of the profile's test, image by image."""
+        cfg = self.profile.test
+        views = Views(self.read, self.spec, rows, cfg.views, cfg.resize_px)
+        batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
+        for batch in self._loaded(views, batches):
+            yield batch.flatten(0, 1).to(self.dtype)
+
     def _loaded(self, dataset: "Dataset[Tensor]", batches: list[list[int]]) -> Iterator[Tensor]:
         processes = self.profile.workers.loader_processes
         loader: Any = DataLoader(
@@ -124,6 +132,10 @@ class Embeddings:
         """float[n, D], in order."""
         for start in range(0, len(rows), batch_size):
             yield self._at(rows[start : start + batch_size])
+
+    def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """An embedding has one view."""
+        return self.validation(rows, batch_size)
 
     def _at(self, rows: Ints) -> Tensor:
         return self.rows[torch.from_numpy(rows)].to(self.dtype)

@@ -10,109 +10,11 @@ from pydantic import Field, field_validator, model_validator
 from artray.config import Device, Section
 from artray.models.cards import Resize
 from artray.taxonomy import GENRES, TYPES
+from artray.train.shown import Augmentation, CropConfig, Fraction
 
-Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Range: TypeAlias = tuple[float, float]
 Task: TypeAlias = Literal["type", "genre"]
 
 CLASSES: Final[dict[str, tuple[str, ...]]] = {"type": TYPES, "genre": GENRES}
-
-
-class Flip(Section):
-    """Mirrored left to right. Defaults: torchvision's, as in the report's Table 3."""
-
-    name: Literal["horizontal_flip"]
-    p: Fraction = 0.5
-
-
-class Perspective(Section):
-    """Seen from aside. Defaults: torchvision's, as in Table 3."""
-
-    name: Literal["perspective"]
-    distortion_scale: Fraction = 0.5
-    p: Fraction = 0.5
-
-
-class Rotation(Section):
-    """Turned by any angle up to so many degrees. Default: Table 3."""
-
-    name: Literal["rotation"]
-    degrees: float = Field(360.0, ge=0, le=360)
-
-
-class Affine(Section):
-    """Turned, moved, scaled and sheared, bicubic. Defaults: Table 3."""
-
-    name: Literal["affine"]
-    degrees: Range = (0.0, 40.0)
-    translate: tuple[Fraction, Fraction] = (0.0, 0.4)
-    scale: Range = (0.6, 1.4)
-    shear: float = Field(0.2, ge=0, le=90)
-
-
-class ColourJitter(Section):
-    """Brightness, contrast, saturation and hue varied. Defaults: Table 3."""
-
-    name: Literal["colour_jitter"]
-    brightness: float = Field(0.5, ge=0)
-    contrast: float = Field(0.5, ge=0)
-    saturation: float = Field(0.5, ge=0)
-    hue: float = Field(0.1, ge=0, le=0.5)
-
-
-class Grey(Section):
-    """Without its colours. Table 3 converts every picture (p 1), Table 9 one in ten (torchvision's default)."""
-
-    name: Literal["grey"]
-    p: Fraction = 1.0
-
-
-class Blur(Section):
-    """A Gaussian blur; section 4.2 names it without parameters, these are torchvision's for the standard deviation."""
-
-    name: Literal["blur"]
-    kernel_px: int = Field(5, ge=3)
-    sigma: Range = (0.1, 2.0)
-    p: Fraction = 0.5
-
-
-class RandAugment(Section):
-    """So many of fourteen operations, chosen by lot. Source: Cubuk et al. (2020); not in the report."""
-
-    name: Literal["rand_augment"]
-    operations: int = Field(2, ge=1)
-    magnitude: int = Field(9, ge=0, le=30)
-
-
-Augmentation: TypeAlias = Annotated[
-    Flip | Perspective | Rotation | Affine | ColourJitter | Grey | Blur | RandAugment, Field(discriminator="name")
-]
-
-
-class CropConfig(Section):
-    """How training cuts a square of the network's input out of a picture.
-
-    Args:
-        kind: ``none`` takes the picture as the card does (squashed, centre-cropped or letterboxed); ``centre`` and
-            ``random`` cut a square of the input's size out of the picture resized to ``resize_px``;
-            ``random_borderless`` does so after 20 pixels were taken off every side; ``random_resized`` cuts a
-            rectangle of any size and makes a square of it.
-        size_px: the side of the square that is trained on; null for the input's. Smaller than that trains faster, and a
-            random_resized crop shows things larger than the pipeline does, which this makes up for. Source: Touvron et
-            al., Fixing the train-test resolution discrepancy (2019); not in the report.
-        resize_px: the edge that is made so long first; null for the square's side.
-        edge: which one, ``shorter`` or ``longer``. Table 3 says the longer one, to which torchvision's crops do not
-            apply without padding: pictures are padded with black then.
-        scale: of ``random_resized``, the part of the area that is cut out.
-        ratio: of ``random_resized``, width by height of what is cut out.
-    """
-
-    kind: Literal["none", "centre", "random", "random_borderless", "random_resized"] = "none"
-    size_px: int | None = Field(None, ge=16)
-    resize_px: int | None = Field(None, ge=16)
-    edge: Literal["shorter", "longer"] = "shorter"
-    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
-    ratio: Range = (3 / 4, 4 / 3)
 
 
 class Source(Section):
@@ -147,6 +49,8 @@ class DataConfig(Section):
         sources: the sets; works in several of them count once.
         val: the part of the works that validation takes where a set does not say, by hash of the work.
         test: likewise for the test.
+        embeddings: a store whose embeddings are learned from in place of pictures; labels name its images. Only heads
+            are trained then, and the card that comes out can rehead the store.
         short_side_px: the cache keeps pictures with a shorter side of so many pixels. Section 4.2: 400.
         cache: a folder for these, which all workers should reach; null for the user's cache.
         drawings_from_paintings: the part of the training set's paintings that is shown as drawings, another choice in
@@ -158,6 +62,7 @@ class DataConfig(Section):
     sources: tuple[Source, ...] = Field(min_length=1)
     val: Fraction = 0.15
     test: Fraction = 0.15
+    embeddings: str | None = None
     short_side_px: int = Field(400, ge=32)
     cache: str | None = None
     drawings_from_paintings: Fraction = 0.0
@@ -362,10 +267,24 @@ class TrainProfile(Section):
         choices = self.choices()
         if self.choose_by not in choices:
             raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")
+        if self.data.embeddings is not None:
+            self._no_pictures()
         types = self.outputs("type") if "type" in self.heads else ()
         if self.data.drawings_from_paintings and not {"painting", "drawing"} <= {*types}:
             raise ValueError("data.drawings_from_paintings: expected a head type that tells paintings from drawings")
         return self
+
+    def _no_pictures(self) -> None:
+        """Raises ValueError where something is asked of pictures that are not read."""
+        asked = {
+            "network.trained: expected head": self.network.trained != "head",
+            "network.random: expected false": self.network.random,
+            "crop and augment: expected neither": self.crop != CropConfig() or bool(self.augment),
+            "data.drawings_from_paintings: expected 0": self.data.drawings_from_paintings > 0,
+            "test.views: expected one": self.test.views != "one",
+        }
+        if wrong := next((told for told, is_asked in asked.items() if is_asked), None):
+            raise ValueError(f"{wrong} with data.embeddings, for no picture is read")
 
     def known(self, task: str) -> tuple[str, ...]:
         """The labels that a head learns from."""

@@ -14,7 +14,7 @@ from artray.location import Location
 from artray.models import cards, registry
 from artray.pipeline import cluster
 from artray.pipeline.progress import Reporter, Tally, duration
-from artray.train import splits
+from artray.train import splits, stored
 from artray.train.cache import Cache, default_folder
 from artray.train.datasets import layouts, reading
 from artray.train.loop import Result
@@ -89,10 +89,22 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
 
 def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter: Reporter) -> None:
     """Read the labels, prepare the pictures, split the works, and write it all down."""
+    reporter.phase("reading labels")
+    if profile.data.embeddings is not None:
+        stored.check(profile.data.embeddings, card)
+    found = read(profile)
+    prepared = None if profile.data.embeddings is not None else _prepared(found, profile, reporter)
+    works, left_out = usable(found, prepared, profile)
+    for line in summary(left_out):
+        reporter.note(line)
+    check(works, profile)
+    folder.begin(profile, card, works, left_out)
+
+
+def _prepared(found: Found, profile: TrainProfile, reporter: Reporter) -> pa.Table:
+    """What became of every picture; see artray.train.prepare."""
     from artray.train import launch
 
-    reporter.phase("reading labels")
-    found = read(profile)
     cache = Cache(cache_folder(profile), profile.data.short_side_px)
     tally = Tally(found.works.num_rows)
     reporter.start(tally, "preparing")
@@ -101,12 +113,7 @@ def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter:
         tally.add(works, {})
         reporter.update(tally)
 
-    prepared = launch.prepared(found.works, cache, max(1, profile.workers.workers), each)
-    works, left_out = usable(found, prepared, profile)
-    for line in summary(left_out):
-        reporter.note(line)
-    check(works, profile)
-    folder.begin(profile, card, works, left_out)
+    return launch.prepared(found.works, cache, profile.workers.workers, each)
 
 
 def cache_folder(profile: TrainProfile) -> Path:
@@ -134,10 +141,11 @@ def read(profile: TrainProfile) -> Found:
     return Found(works, left_out, sets)
 
 
-def usable(found: Found, prepared: pa.Table, profile: TrainProfile) -> tuple[pa.Table, list[str]]:
+def usable(found: Found, prepared: pa.Table | None, profile: TrainProfile) -> tuple[pa.Table, list[str]]:
     """The works whose pictures can be read, with a part each, and what is left out of the sets, a line each."""
-    told = {row["work_id"]: row for row in prepared.to_pylist()}
-    rows = [told[work_id] for work_id in found.works["work_id"].to_pylist()]
+    names = found.works["work_id"].to_pylist()
+    told = {} if prepared is None else {row["work_id"]: row for row in prepared.to_pylist()}
+    rows = [told.get(name, {"work_id": name, "error": "", "near_hash": 0}) for name in names]
     good = np.array([not row["error"] for row in rows], bool)
     broken = [f"{row['work_id']}: {row['error']}: {row['error_detail']}" for row in rows if row["error"]]
     hashes = np.array([row["near_hash"] for row in rows], np.uint64)[good]

@@ -21,7 +21,8 @@ from torchvision.transforms.v2 import functional
 
 from artray.classify import inputs
 from artray.models.cards import Input
-from artray.train.profile import Augmentation, CropConfig, Views
+from artray.train.profile import Views
+from artray.train.shown import Augmentation, CropConfig
 
 Image: TypeAlias = NDArray[np.uint8]
 """uint8[H, W, 3] RGB, upright."""

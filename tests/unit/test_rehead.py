@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from artray.classify import heads
 from artray.config import Profile
 from artray.errors import ConfigError
+from artray.location import Location
 from artray.models import cards, trunks
 from artray.pipeline import rehead as module
 from artray.pipeline.progress import Silent
@@ -22,6 +23,9 @@ from artray.pipeline.report import Report
 from artray.store.layout import Store
 from artray.store.records import Records
 from artray.taxonomy import GENRES, TYPES
+from artray.train import exchange, fit, run, stored
+from artray.train.profile import TrainProfile
+from artray.train.rundir import RunFolder
 from tests import made_store
 
 DIM = 512
@@ -172,3 +176,58 @@ def test_columns_are_placed_where_told() -> None:
         "x",
         "painting",
     ]
+
+
+def test_heads_trained_on_stored_embeddings_rehead_the_store(store: Store, tmp_path: Path) -> None:
+    """Labels that a plane through the embeddings decides are learned from records alone, and come back as labels."""
+    before = rows(store)
+    normal = np.random.default_rng(5).normal(size=DIM)
+    lines = ["file,type,split"]
+    truth = {}
+    for number, (name, row) in enumerate(sorted(before.items())):
+        if row["embedding"] is None or row["error"] or row["vanished_at"]:
+            continue
+        truth[name] = TYPES[int(np.dot(row["embedding"], normal) > 0)]
+        lines.append(
+            f"{name if number % 2 else Path(name).name},{truth[name]},{('train', 'val', 'train', 'test')[number % 4]}"
+        )
+    (tmp_path / "labels.csv").write_text("\n".join([*lines, "gone.jpg,painting,train"]) + "\n")
+    profile = TrainProfile.model_validate(
+        {
+            "name": "my-heads",
+            "data": {"sources": [{"path": str(tmp_path / "labels.csv")}], "embeddings": store.uri},
+            "heads": {"type": {"hidden": [16]}, "genre": {}},
+            "network": {"card": str(tmp_path / "old.yaml"), "trained": "head"},
+            "optimiser": {"lr": 0.01},
+            "training": {"epochs": 12, "batch_size": 32},
+        }
+    )
+    with pytest.raises(ConfigError, match=r"heads\.genre: expected works of every class to learn from"):
+        run.check(run.usable(run.read(profile), None, profile)[0], profile)
+    profile = profile.model_copy(update={"heads": {"type": profile.heads["type"]}})
+    found = run.read(profile)
+    assert found.left_out == [f"csv: labels.csv line {len(lines) + 1}: gone.jpg: no such picture in {store.uri}"]
+    works, _ = run.usable(found, None, profile)
+    folder = RunFolder(Location.of(tmp_path / "run"))
+    folder.begin(profile, cards.load(tmp_path / "old.yaml"), works, [])
+    fit.fit(folder, exchange.alone())
+    result = folder.result
+    assert result is not None
+    assert result["heads"]["type"]["test"]["metrics"]["accuracy"]["value"] > 0.8
+    new = cards.load(result["card"])
+    assert new.trunk_key() == cards.load(tmp_path / "old.yaml").trunk_key()
+    assert new.yields == ("type", "embedding", "mean_rgb")
+    with pytest.raises(ConfigError, match="got no genre"):  # it says less than the store's own card
+        rehead(store, result["card"], Silent())
+    said = heads.load(new)["type"]
+    right = [
+        said.class_names[int(np.argmax(said(np.array(before[name]["embedding"], np.float32))))] == truth[name]
+        for name in truth
+    ]
+    assert np.mean(right) > 0.85
+
+
+def test_embeddings_of_another_trunk_are_not_learned_from(store: Store, tmp_path: Path) -> None:
+    stored.check(store.uri, cards.load(tmp_path / "old.yaml"))
+    with pytest.raises(ConfigError, match=r"network\.card: expected old, whose trunk made the embeddings"):
+        stored.check(store.uri, cards.load("efficientnet-lite0-art"))

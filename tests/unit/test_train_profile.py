@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from artray.errors import ConfigError
 from artray.train import profile as module
-from artray.train import run
+from artray.train import run, shown
 from artray.train.profile import TrainProfile
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
@@ -28,6 +28,12 @@ WRONG = {
     "drawings_from_paintings: expected a head type": {
         "data": {"sources": [{"path": "x"}], "drawings_from_paintings": 0.5},
         "heads": {"genre": {}},
+    },
+    "network.trained: expected head with data.embeddings": {"data": {"sources": [{"path": "x"}], "embeddings": "/s"}},
+    "crop and augment: expected neither with data.embeddings": {
+        "data": {"sources": [{"path": "x"}], "embeddings": "/s"},
+        "network": {"trained": "head"},
+        "augment": [{"name": "grey"}],
     },
     "val and test: expected less than 1 together": {"data": {"sources": [{"path": "x"}], "val": 0.5, "test": 0.5}},
     "sources: csv: expected each name once": {"data": {"sources": [{"path": "x"}, {"path": "y"}]}},
@@ -82,7 +88,7 @@ def test_every_key_is_documented(section: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [model.model_fields["name"].annotation for model in (module.Flip, module.Grey, module.Blur)]
+    "name", [model.model_fields["name"].annotation for model in (shown.Flip, shown.Grey, shown.Blur)]
 )
 def test_augmentations_are_documented(name: Any) -> None:
     assert f"`{name.__args__[0]}`" in DOCS

@@ -16,6 +16,7 @@ from artray.archive import listing
 from artray.config import ArchiveConfig
 from artray.errors import ConfigError
 from artray.location import Location
+from artray.train import stored
 from artray.train.datasets import layouts, publishers
 from artray.train.datasets.items import Item
 from artray.train.datasets.layouts import Labels, Layout
@@ -45,7 +46,11 @@ def read(source: Source, profile: TrainProfile) -> Found:
     table = place.uri.lower().endswith((".csv", ".tsv", ".txt"))
     folder = Location(place.uri.rpartition("/")[0]) if table else place
     problems: list[str] = []
-    entries = {entry.image_id: entry for entry in listing.entries(folder, ArchiveConfig(), problems.append)}
+    if profile.data.embeddings is None:
+        entries = {entry.image_id: entry for entry in listing.entries(folder, ArchiveConfig(), problems.append)}
+    else:
+        entries = stored.entries(profile.data.embeddings)
+    where = f"below {folder}" if profile.data.embeddings is None else f"in {profile.data.embeddings}"
     rows: dict[str, dict[str, Any]] = {}
     for item in _items(place, layout, folder, entries):
         row = _row(item, source, layout, profile, problems)
@@ -53,7 +58,7 @@ def read(source: Source, profile: TrainProfile) -> Found:
             continue
         entry = entries.get(str(PurePosixPath(item.file)))
         if entry is None:
-            problems.append(f"{item.where}: {item.file}: no such picture below {folder}")
+            problems.append(f"{item.where}: {item.file}: no such picture {where}")
         elif row["work_id"] in rows:
             problems.append(f"{item.where}: {item.file}: is named a second time; the first row counts")
         else:

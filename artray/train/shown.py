@@ -1,0 +1,107 @@
+"""Sections of a training's profile: what an epoch shows of a picture, crops and augmentations."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from artray.config import Section
+
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Range: TypeAlias = tuple[float, float]
+
+
+class Flip(Section):
+    """Mirrored left to right. Defaults: torchvision's, as in the report's Table 3."""
+
+    name: Literal["horizontal_flip"]
+    p: Fraction = 0.5
+
+
+class Perspective(Section):
+    """Seen from aside. Defaults: torchvision's, as in Table 3."""
+
+    name: Literal["perspective"]
+    distortion_scale: Fraction = 0.5
+    p: Fraction = 0.5
+
+
+class Rotation(Section):
+    """Turned by any angle up to so many degrees. Default: Table 3."""
+
+    name: Literal["rotation"]
+    degrees: float = Field(360.0, ge=0, le=360)
+
+
+class Affine(Section):
+    """Turned, moved, scaled and sheared, bicubic. Defaults: Table 3."""
+
+    name: Literal["affine"]
+    degrees: Range = (0.0, 40.0)
+    translate: tuple[Fraction, Fraction] = (0.0, 0.4)
+    scale: Range = (0.6, 1.4)
+    shear: float = Field(0.2, ge=0, le=90)
+
+
+class ColourJitter(Section):
+    """Brightness, contrast, saturation and hue varied. Defaults: Table 3."""
+
+    name: Literal["colour_jitter"]
+    brightness: float = Field(0.5, ge=0)
+    contrast: float = Field(0.5, ge=0)
+    saturation: float = Field(0.5, ge=0)
+    hue: float = Field(0.1, ge=0, le=0.5)
+
+
+class Grey(Section):
+    """Without its colours. Table 3 converts every picture (p 1), Table 9 one in ten (torchvision's default)."""
+
+    name: Literal["grey"]
+    p: Fraction = 1.0
+
+
+class Blur(Section):
+    """A Gaussian blur; section 4.2 names it without parameters, these are torchvision's for the standard deviation."""
+
+    name: Literal["blur"]
+    kernel_px: int = Field(5, ge=3)
+    sigma: Range = (0.1, 2.0)
+    p: Fraction = 0.5
+
+
+class RandAugment(Section):
+    """So many of fourteen operations, chosen by lot. Source: Cubuk et al. (2020); not in the report."""
+
+    name: Literal["rand_augment"]
+    operations: int = Field(2, ge=1)
+    magnitude: int = Field(9, ge=0, le=30)
+
+
+Augmentation: TypeAlias = Annotated[
+    Flip | Perspective | Rotation | Affine | ColourJitter | Grey | Blur | RandAugment, Field(discriminator="name")
+]
+
+
+class CropConfig(Section):
+    """How training cuts a square of the network's input out of a picture.
+
+    Args:
+        kind: ``none`` takes the picture as the card does (squashed, centre-cropped or letterboxed); ``centre`` and
+            ``random`` cut a square of the input's size out of the picture resized to ``resize_px``;
+            ``random_borderless`` does so after 20 pixels were taken off every side; ``random_resized`` cuts a
+            rectangle of any size and makes a square of it.
+        size_px: the side of the square that is trained on; null for the input's. Smaller than that trains faster, and a
+            random_resized crop shows things larger than the pipeline does, which this makes up for. Source: Touvron et
+            al., Fixing the train-test resolution discrepancy (2019); not in the report.
+        resize_px: the edge that is made so long first; null for the square's side.
+        edge: which one, ``shorter`` or ``longer``. Table 3 says the longer one, to which torchvision's crops do not
+            apply without padding: pictures are padded with black then.
+        scale: of ``random_resized``, the part of the area that is cut out.
+        ratio: of ``random_resized``, width by height of what is cut out.
+    """
+
+    kind: Literal["none", "centre", "random", "random_borderless", "random_resized"] = "none"
+    size_px: int | None = Field(None, ge=16)
+    resize_px: int | None = Field(None, ge=16)
+    edge: Literal["shorter", "longer"] = "shorter"
+    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
