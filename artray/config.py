@@ -163,7 +163,7 @@ def load_as(model: type[M], profile: str | Path, overrides: Sequence[str], known
     path = known.get(str(profile)) or Path(profile)
     values = read_yaml(path, what="profile", known=known)
     for override in overrides:
-        _apply(values, override)
+        override_value(values, override)
     return parse(model, values, where=str(profile))
 
 
@@ -254,7 +254,7 @@ def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     return list(getattr(current, "model_fields", {}))
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def override_value(values: dict[str, Any], override: str) -> None:
     """Set ``section.key=value`` in a tree of mappings; the value is read as YAML."""
     key, equals, text = override.partition("=")
     path = key.strip().split(".")

@@ -138,8 +138,12 @@ class Location:
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
         with transient(self.uri):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            temporary.replace(self.path)
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(self.path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
 
     @contextlib.contextmanager
     def output(self) -> Iterator[Any]:

@@ -38,6 +38,12 @@ def train(
     _show(result)
 
 
+def _next(card: str) -> str:
+    if "://" in card:
+        return f"Try next:\n  copy {card} and its two files of weights to a folder, then artray models add it\n"
+    return f"Try next:\n  artray models add {card}\n  then name it in classify.cards of a profile\n"
+
+
 def _check(found: dict[str, Any], as_json: bool) -> None:
     from artray import console
 
@@ -70,7 +76,7 @@ def _show(result: dict[str, Any]) -> None:
     print_parts(
         f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result['chosen_by']}",
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
-        f"Try next:\n  artray models add {result['card']}\n  then name it in classify.cards of a profile\n",
+        _next(str(result["card"])),
     )
 
 

@@ -119,7 +119,7 @@ def bootstrap(
         class_names: C of them.
         groups: what is drawn together, such as the artists of the N works; None draws single works. Works of one artist
             are alike: drawn one by one they give intervals that are too narrow.
-        resamples: how many.
+        resamples: how many; 0 leaves every interval empty.
 
     Raises:
         ValueError: as of :func:`confusion`, or nothing to judge.
@@ -133,11 +133,13 @@ def bootstrap(
     names: dict[Hashable, int] = {}
     ids = np.array([names.setdefault(group, len(names)) for group in (groups or range(len(rows)))])
     cells = np.bincount(ids * classes**2 + rows * classes + columns, minlength=len(names) * classes**2)
+    values = named(metrics(whole), class_names)
+    if not resamples:
+        return {name: Interval(value, value, value) for name, value in values.items()}
     draws = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), size=resamples)
     told = metrics((draws @ cells.reshape(len(names), -1)).reshape(-1, classes, classes))
     drawn = {f"f1 {name}": told.f1[:, index] for index, name in enumerate(class_names)}
     drawn |= {name: getattr(told, name) for name in OVERALL}
-    values = named(metrics(whole), class_names)
     return {name: Interval(values[name], *map(float, np.percentile(drawn[name], [2.5, 97.5]))) for name in values}
 
 

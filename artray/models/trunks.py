@@ -67,6 +67,11 @@ def dim(architecture: str) -> int:
     return _trunk(architecture).dim
 
 
+def has_stages(architecture: str) -> bool:
+    """Whether a trunk has five stages that can be trained apart."""
+    return bool(_trunk(architecture).stages)
+
+
 def stages(architecture: str, module: nn.Module) -> dict[str, int]:
     """Which of the five stages every parameter of a trunk is of: 1 for the first convolution, 5 for the last stage.
 
@@ -150,12 +155,13 @@ def _timm(name: str) -> Trunk:
     last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     ends = {entry["reduction"]: entry["module"] for entry in getattr(module, "feature_info", [])}
     stages = tuple(ends.get(2**stage, "") for stage in range(1, STAGES + 1))
+    modules = {layer for layer, _ in module.named_modules()}
     return Trunk(
         lambda: timm.create_model(name, pretrained=False, num_classes=0),
         int(getattr(module, "head_hidden_size", None) or module.num_features),
         str,
         tuple(f"{layer}." for layer in last),
-        stages if all(stages) else (),
+        stages if {*stages} <= modules - {""} else (),
     )
 
 

@@ -61,7 +61,7 @@ def rehead(store: Store, name: str, reporter: Reporter) -> Reheaded:
     described = [card if kept.name == old.name else kept for kept in described]
     with Lease(store, run_id, reporter.note):
         records = Records.open(store)
-        work = _Work(card, old, heads.load(card), run_id, reporter, Tally(records.count()))
+        work = _Work(card, _makers(store, card), heads.load(card), run_id, reporter, Tally(records.count()))
         archive = str((store.read_json("store.json") or {}).get("archive", ""))
         with Report(store, archive, run_id, new_profile, described) as report:
             before = records.version
@@ -86,6 +86,15 @@ def made_by(store: Store) -> tuple[Card, Profile, list[Card]]:
     raise ConfigError(f"{store.uri}: expected a run that stored embeddings, found none; artray process makes one")
 
 
+def _makers(store: Store, card: Card) -> set[str]:
+    """The cards, as records name them, that have the same trunk: a card of the same name may have had another one."""
+    reports = [report.get("cards", {}).values() for report in store.runs(1_000)]
+    cards_ = [
+        Card.reported(values) for described in reports for values in described if values.get("task") == "classify"
+    ]
+    return {f"{each.name}@{each.fingerprint()}" for each in cards_ if each.trunk_key() == card.trunk_key()}
+
+
 def _check(store: Store, card: Card, old: Card) -> None:
     """Raises ConfigError where the card cannot take the place of the store's."""
     if card.task != "classify" or card.trunk_key() != old.trunk_key():
@@ -103,10 +112,10 @@ class _Work:
     """Changes a part's rows; counts."""
 
     def __init__(
-        self, card: Card, old: Card, loaded: Mapping[str, Head], run_id: str, reporter: Reporter, tally: Tally
+        self, card: Card, makers: set[str], loaded: Mapping[str, Head], run_id: str, reporter: Reporter, tally: Tally
     ) -> None:
         self.card, self.heads, self.run_id, self.reporter, self.tally = card, loaded, run_id, reporter, tally
-        self.old, self.new = f"{old.name}@", f"{card.name}@{card.fingerprint()}"
+        self.old, self.new = makers, f"{card.name}@{card.fingerprint()}"
         self.dim, self.rows = card.embedding_dim, 0
         self.changed = dict.fromkeys(loaded, 0)
 
@@ -139,7 +148,7 @@ class _Work:
     def _models(self, text: str | None) -> str:
         """The fingerprint of a row's makers with the new card in the place of the old."""
         makers = (text or "").split(",")
-        return ",".join(self.new if maker.startswith(self.old) else maker for maker in makers)
+        return ",".join(self.new if maker in self.old else maker for maker in makers)
 
 
 def labelled(name: str, class_names: tuple[str, ...], scores: npt.NDArray[np.float32]) -> dict[str, pa.Array]:

@@ -58,7 +58,12 @@ def evaluate(store: Store, labels: str, *, resamples: int = classification.RESAM
         known = [row for row in rows if row.labels.get(head) and row.record[head]]
         names = _classes(known, head)
         told["unknown"] |= _unknown(known, head, names)
-        known = [row for row in known if row.labels[head] in names]
+        lower = {name.lower(): name for name in names}
+        known = [
+            row._replace(labels=row.labels | {head: lower[row.labels[head]]})
+            for row in known
+            if row.labels[head] in lower
+        ]
         if known:
             counted |= {row.record["image_id"] for row in known}
             _judge(told, head, known, names, resamples)
@@ -114,7 +119,7 @@ def _classes(rows: Sequence[Labelled], head: str) -> list[str]:
 def _unknown(rows: Sequence[Labelled], head: str, names: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for row in rows:
-        if row.labels[head] not in names:
+        if row.labels[head] not in {name.lower() for name in names}:
             found[row.labels[head]] = found.get(row.labels[head], 0) + 1
     return found
 

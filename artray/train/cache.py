@@ -22,7 +22,7 @@ from artray.train.transforms import Image, resized
 
 QUALITY: Final = 95
 LONG_SIDES: Final = 4
-"""The longer side that is decoded is so many times the shorter one that is kept: strips longer than that lose some."""
+"""The longer side is at most so many times the length of the shorter one: strips become narrower than that."""
 
 
 class Cache:
@@ -56,7 +56,9 @@ class Cache:
         Raises:
             ConfigError: it cannot be written.
         """
-        image = resized(pixels, self.short_side_px, "shorter")
+        long_px = LONG_SIDES * self.short_side_px
+        strip = max(pixels.shape[:2]) > LONG_SIDES * min(pixels.shape[:2])
+        image = resized(pixels, long_px, "longer") if strip else resized(pixels, self.short_side_px, "shorter")
         data = simplejpeg.encode_jpeg(image.copy(order="C"), QUALITY, colorspace="RGB", colorsubsampling="444")
         target = self.path(uri, version)
         temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")

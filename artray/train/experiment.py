@@ -124,8 +124,13 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         names = [row.name for row in self.rows]
+        folders = [slug(name) for name in names]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"rows: {twice}: expected once, got twice")
+        if twice := next((name for name in folders if folders.count(name) > 1), None):
+            raise ValueError(
+                f"rows: expected names that differ in letters and digits of ASCII, got two that make {twice!r}"
+            )
         for row in self.rows:
             if unknown := [name for name in (row.ensemble.of if row.ensemble else ()) if name not in names]:
                 raise ValueError(f"rows: {row.name}: ensemble: expected names of rows, got {unknown[0]!r}")
@@ -168,12 +173,16 @@ def load(name: str, overrides: Sequence[str] = (), *, small: bool = False, data:
     Raises:
         ConfigError: no such experiment, or a key is wrong.
     """
-    loaded = config.load_as(Experiment, name, overrides, shipped())
+    loaded = config.load_as(Experiment, name, (), shipped())
     if small:
         less = loaded.small
         changed = {"base": merged(loaded.base, less.base), "repeats": less.repeats, "rows": less.rows or loaded.rows}
         changed |= {"note": less.note or loaded.note, "name": f"{loaded.name}-small"}
         loaded = Experiment.model_validate(loaded.model_dump() | changed)
+    values = loaded.model_dump()
+    for override in overrides:  # after the small variant, for the user has the last word
+        config.override_value(values, override)
+    loaded = parse(Experiment, values, where=name)
     root = data or "."
     made = loaded.model_copy(
         update={
@@ -183,8 +192,18 @@ def load(name: str, overrides: Sequence[str] = (), *, small: bool = False, data:
     )
     for row in made.rows:
         if row.ensemble is None:
-            made.profile(row, 0)
+            _check_columns(made, row, made.profile(row, 0))
     return made
+
+
+def _check_columns(experiment: Experiment, row: Row, profile: TrainProfile) -> None:
+    """Raises ConfigError where a column is none of a row's training."""
+    for column in experiment.columns if row.shown else ():
+        if column.head not in profile.heads:
+            raise ConfigError(
+                f"columns: {column.title}: head: expected one of {', '.join(profile.heads)}, got {column.head}"
+            )
+        _metric(column, [], [], profile.outputs(column.head), profile.heads[column.head].only)
 
 
 def conduct(experiment: Experiment, out: Location, reporter: Reporter) -> list[Line]:
@@ -219,41 +238,52 @@ def _figures(experiment: Experiment, row: Row, repeat: int, out: Location, repor
         folder = RunFolder(out / slug(row.name) / str(repeat))
         run.train(experiment.profile(row, repeat), folder.location, reporter)
         columns = experiment.columns if row.shown else ()
-        return [_figure(folder, column, _scores(folder, column)) for column in columns]
+        return [_figure(folder, column, _said(folder, column)) for column in columns]
     folders = [RunFolder(out / slug(name) / str(repeat)) for name in row.ensemble.of]
     return [_combined(folders, row.ensemble.rule, column) for column in experiment.columns]
 
 
-def _scores(folder: RunFolder, column: Column) -> dict[str, list[float]]:
-    """Per work of a column's part its scores by class."""
+class Said(NamedTuple):
+    """What a model says of a work: the majority of its views, and their mean scores."""
+
+    predicted: int
+    scores: list[float]
+
+
+def _said(folder: RunFolder, column: Column) -> dict[str, Said]:
+    """What a training's model says, per work of a column's part."""
+    names = folder.profile.outputs(column.head)
     stored = pq.read_table(io.BytesIO((folder.location / "predictions.parquet").read_bytes())).to_pylist()
     return {
-        row["work_id"]: row["scores"] for row in stored if row["part"] == column.part and row["head"] == column.head
+        row["work_id"]: Said(names.index(row["predicted"]), row["scores"])
+        for row in stored
+        if row["part"] == column.part and row["head"] == column.head
     }
 
 
-def _figure(folder: RunFolder, column: Column, scores: Mapping[str, list[float]]) -> float:
+def _figure(folder: RunFolder, column: Column, said: Mapping[str, Said]) -> float:
     """A column's metric of a training's own model."""
     profile = folder.profile
     names = profile.outputs(column.head)
     truth = _truth(folder, column, names)
-    known = [work for work in scores if truth.get(work, UNKNOWN) >= 0]
-    predicted = [int(np.argmax(scores[work])) for work in known]
+    known = [work for work in said if truth.get(work, UNKNOWN) >= 0]
+    predicted = [said[work].predicted for work in known]
     return _metric(column, [truth[work] for work in known], predicted, names, profile.heads[column.head].only)
 
 
 def _combined(folders: Sequence[RunFolder], rule: str, column: Column) -> float:
     """A column's metric of several models together."""
     first = folders[0].profile
-    scores = [_scores(folder, column) for folder in folders]
-    works = [work for work in scores[0] if all(work in other for other in scores)]
+    said = [_said(folder, column) for folder in folders]
+    works = [work for work in said[0] if all(work in other for other in said)]
     if rule == "majority":
         names = first.outputs(column.head)
-        stacked = np.array([[own[work] for own in scores] for work in works]).reshape(len(works), len(folders), -1)
-        predicted = voting.majority(stacked)
+        stacked = np.array([[own[work].scores for own in said] for work in works]).reshape(len(works), len(folders), -1)
+        votes = np.array([[own[work].predicted for own in said] for work in works], np.int64)
+        predicted = voting.majority(stacked, votes.reshape(len(works), len(folders)))
     else:
         names = tuple(str(folder.profile.heads[column.head].only) for folder in folders)
-        positive = np.array([[own[work][1] for own in scores] for work in works]).reshape(len(works), len(folders))
+        positive = np.array([[own[work].scores[1] for own in said] for work in works]).reshape(len(works), len(folders))
         predicted = voting.most_confident(positive)
     truth = _truth(folders[0], column, names)
     known = [number for number, work in enumerate(works) if truth.get(work, UNKNOWN) >= 0]

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
+from artray import __version__
 from artray.config import MIB
 from artray.errors import ConfigError
 from artray.location import Location
@@ -25,10 +27,10 @@ from artray.train.checkpoints import BEST
 from artray.train.epochs import Ints
 from artray.train.exchange import Exchange
 from artray.train.judging import Judged
-from artray.train.loop import DTYPES, Floats, Result, Trainer
+from artray.train.loop import DTYPES, Floats, Result, Trainer, as_logits
 from artray.train.networks import Network
 from artray.train.pictures import Embeddings, Pictures
-from artray.train.profile import TrainProfile
+from artray.train.profile import TrainProfile, WorkersConfig
 from artray.train.rundir import RunFolder
 from artray.train.transforms import COUNTS
 from artray.train.works import class_ids, rows_of
@@ -38,19 +40,23 @@ MAX_FILE_BYTES: Final = 512 * MIB
 Told = Callable[[Result], None]
 
 
-def fit(folder: RunFolder, exchange: Exchange, tell: Told = lambda _: None) -> None:
+def fit(
+    folder: RunFolder, exchange: Exchange, tell: Told = lambda _: None, workers: WorkersConfig | None = None
+) -> None:
     """Train from where the folder's last checkpoint is to the end, and judge the best epoch.
 
     Args:
         folder: begun; every worker reaches it.
         exchange: the other workers.
         tell: is told every epoch.
+        workers: those of this run, which may be others than those that began.
 
     Raises:
         ConfigError: a picture or a card cannot be used, a loss is not finite, or a checkpoint is of something else.
         TransientError: a storage failed; run again to go on.
     """
     profile, works = folder.profile, folder.works
+    profile = profile if workers is None else profile.model_copy(update={"workers": workers})
     torch.set_num_threads(profile.workers.threads)
     spec = network_input(profile, folder.card)
     inputs, labels = _inputs(profile, works, spec), class_ids(works, profile)
@@ -69,8 +75,11 @@ def fit(folder: RunFolder, exchange: Exchange, tell: Told = lambda _: None) -> N
         tell(result)
     exchange.gather(None)  # until the first one has written the best weights
     best = checkpoints.load(BEST)
-    if best is None:
-        raise ConfigError(f"{folder.location}: expected the best weights in checkpoints/{BEST}, found none")
+    if best is None or trainer.best is None or best["epoch"] != trainer.best.epoch:
+        found = "none" if best is None else f"those of epoch {best['epoch']}"
+        raise ConfigError(f"{folder.location}: expected the best epoch's weights in checkpoints/{BEST}, found {found}")
+    if first:
+        told.tell(folder.location, trainer.history, last=True)
     trainer.judged.load_state_dict(best["network"])
     _finish(folder, trainer, spec, labels)
 
@@ -129,7 +138,7 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, 
     """Judge the best epoch; the first worker writes the result and the card."""
     profile, works = folder.profile, folder.works
     rows = np.concatenate([rows_of(works, "val"), rows_of(works, "test")])
-    logits = _viewed(trainer, rows)
+    shown, logits = trainer.logits(trainer.val), _viewed(trainer, rows)
     if trainer.exchange.rank:
         return
     column = {name: [works[name][row].as_py() for row in rows.tolist()] for name in ("work_id", "part", "group")}
@@ -137,7 +146,7 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, 
         task: Judged(column["work_id"], column["part"], column["group"], labels[task][rows], logits[task])
         for task in profile.heads
     }
-    divisors = {task: judging.temperature(entry) for task, entry in judged.items()}
+    divisors = {task: judging.temperature(as_logits(shown[task]), labels[task][trainer.val]) for task in profile.heads}
     reports = {task: judging.report(entry, profile, task, divisors[task]) for task, entry in judged.items()}
     table = pa.concat_tables(
         judging.predictions(entry, profile, task, divisors[task]) for task, entry in judged.items()
@@ -208,11 +217,22 @@ def write_card(
         "source": f"trained by artray, from {'random weights' if profile.network.random else f'card {start.name}'}",
         "training_data": training_data(folder),
         "metrics": {task: _brief(report) for task, report in reports.items()},
-        "notes": "Profile and works: training.json and works.parquet beside the folder of this card.",
+        "notes": f"Judged on views: {profile.test.views}. artray {__version__}, revision {revision()}. "
+        "Profile and works: training.json and works.parquet beside the folder of this card.",
     }
     target = folder.location / "card" / f"{profile.name}.yaml"
     target.write_bytes(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=110).encode())
     return str(target)
+
+
+def revision() -> str:
+    """The git revision of artray, where it runs from a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def training_data(folder: RunFolder) -> str:

@@ -33,10 +33,15 @@ def scores(judged: Judged, temperature: float) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def temperature(judged: Judged) -> float:
-    """What the logits are divided by, found on validation."""
-    rows = _known(judged, "val")
-    return metrics.temperature(judged.logits[rows, 0], judged.truth[rows])
+def temperature(logits: Floats, truth: Ints) -> float:
+    """What the logits float64[M, C] of validation, as the pipeline shows it, are divided by; truth -1 is unknown.
+
+    1 where that says nothing: without two classes, or without a mistake, which any confidence would suit.
+    """
+    known = truth >= 0
+    if len(np.unique(truth[known])) < 2 or (logits[known].argmax(axis=1) == truth[known]).all():
+        return 1.0
+    return metrics.temperature(logits[known], truth[known])
 
 
 def report(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from artray.errors import ArtrayError, TransientError
+from artray.errors import ArtrayError, ConfigError, TransientError
 from artray.location import first_line
 from artray.schema import Batch
 from artray.train import fit
@@ -68,23 +68,30 @@ def prepared(works: pa.Table, cache: Cache, actors: int, each: Callable[[int], N
     return pa.concat_tables(tables) if tables else PREPARED.empty_table()
 
 
-def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None]) -> None:
+def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None], *, grows: bool = False) -> None:
     """Train in a folder that was begun, on so many workers; lost ones are replaced, and go on from the checkpoint.
 
     Args:
         folder: begun, where all workers reach it.
         cfg: how many workers, and what each has.
         tell: is told every epoch.
+        grows: whether the cluster may come to have more room than now.
 
     Raises:
         ConfigError: something that is the user's to mend.
         TransientError: workers were lost more often than the profile allows; run again to go on.
     """
-    gpus = cfg.device.startswith("cuda")
+    gpus, least = cfg.device.startswith("cuda"), cfg.min_workers or cfg.workers
+    room = float(ray.cluster_resources().get("CPU", 0.0))  # type: ignore[no-untyped-call]
+    if not grows and least * cfg.cpus_per_worker > room:
+        raise ConfigError(
+            f"workers: expected room for {least} workers of {cfg.cpus_per_worker:g} CPUs, got {room:g} CPUs; "
+            "lower workers.workers or workers.cpus_per_worker"
+        )
     workers: Any = cfg.workers if cfg.min_workers is None else (cfg.min_workers, cfg.workers)
     trainer = TorchTrainer(
         _loop,
-        train_loop_config={"folder": folder.location.uri},
+        train_loop_config={"folder": folder.location.uri, "workers": cfg.model_dump(mode="json")},
         scaling_config=ScalingConfig(
             num_workers=workers,
             use_gpu=gpus,
@@ -98,13 +105,26 @@ def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None]
             failure_config=FailureConfig(max_failures=cfg.max_failures),
         ),
     )
-    with _Watch(folder, tell), _errors():
-        trainer.fit()
+    folder.fail(None)
+    try:
+        with _Watch(folder, tell), _errors():
+            trainer.fit()
+    finally:
+        if (failure := folder.failure) is not None:
+            folder.fail(None)
+            raise ConfigError(failure)
 
 
 def _loop(config: dict[str, Any]) -> None:
-    """What each of Ray Train's workers does."""
-    fit.fit(fit.location(config["folder"]), distributed(), lambda result: train.report(_reported(result)))
+    """What each of Ray Train's workers does; after an error that is the user's to mend it is not tried again."""
+    folder, workers = fit.location(config["folder"]), WorkersConfig.model_validate(config["workers"])
+    if folder.failure is not None:
+        return
+    try:
+        fit.fit(folder, distributed(), lambda result: train.report(_reported(result)), workers)
+    except ConfigError as error:
+        folder.fail(str(error))
+        raise
 
 
 def _reported(result: Result) -> dict[str, Any]:

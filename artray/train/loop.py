@@ -134,6 +134,11 @@ class Trainer:
 
     def _finished(self, epoch: Epoch, lr: float, start: float) -> Result:
         val_loss, told = self._validated()
+        if not math.isfinite(val_loss):
+            raise ConfigError(
+                f"loss: expected a finite number, got {val_loss} on validation after epoch {self.epoch + 1}; the last "
+                "good checkpoint is kept; lower optimiser.lr, or set optimiser.clip_norm"
+            )
         chosen = told[f"{self.profile.balanced_by} {self.profile.choose_by}"]
         loss = float(torch.stack(self.losses).mean()) if self.losses else math.nan
         seconds = time.perf_counter() - start

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from artray.archive.sample.drawing import to_drawing
+from artray.errors import ConfigError, TransientError
 from artray.models.cards import Input
 from artray.train import profile as profiles
 from artray.train import transforms
@@ -61,8 +62,11 @@ class Pictures:
             pin_memory=self.profile.workers.device.startswith("cuda"),
             prefetch_factor=4 if processes else None,
         )
-        for batch in loader:
-            yield batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+        try:
+            for batch in loader:
+                yield batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+        except (ConfigError, TransientError) as error:  # a process's comes with its traceback as text
+            raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
 
 
 class _Shown(Dataset[Tensor]):

@@ -260,10 +260,13 @@ class TrainProfile(Section):
                 raise ValueError(f"heads.{task}.only: expected one of {', '.join(self.known(task))}, got {head.only!r}")
         if self.balance.by not in (None, *self.heads):
             raise ValueError(f"balance.by: expected one of {', '.join(self.heads)}, got {self.balance.by!r}")
-        if self.training.batch_size < self.workers.workers:
+        if self.training.batch_size < 2 * self.workers.workers:
             raise ValueError(
-                f"training.batch_size: expected at least an image for each of {self.workers.workers} workers"
+                f"training.batch_size: expected at least two images for each of {self.workers.workers} workers, "
+                f"got {self.training.batch_size}"
             )
+        if self.training.precision == "bfloat16" and self.workers.device == "cpu":
+            raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
         choices = self.choices()
         if self.choose_by not in choices:
             raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")
@@ -282,6 +285,7 @@ class TrainProfile(Section):
             "crop and augment: expected neither": self.crop != CropConfig() or bool(self.augment),
             "data.drawings_from_paintings: expected 0": self.data.drawings_from_paintings > 0,
             "test.views: expected one": self.test.views != "one",
+            "network.size_px and resize: expected neither": (self.network.size_px, self.network.resize) != (None, None),
         }
         if wrong := next((told for told, is_asked in asked.items() if is_asked), None):
             raise ValueError(f"{wrong} with data.embeddings, for no picture is read")

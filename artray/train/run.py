@@ -11,16 +11,16 @@ import pyarrow as pa
 from artray import config
 from artray.errors import ConfigError
 from artray.location import Location
-from artray.models import cards, registry
+from artray.models import cards, registry, trunks
 from artray.pipeline import cluster
 from artray.pipeline.progress import Reporter, Tally, duration
-from artray.train import splits, stored
+from artray.train import epochs, splits, stored
 from artray.train.cache import Cache, default_folder
 from artray.train.datasets import layouts, reading
 from artray.train.loop import Result
 from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
-from artray.train.works import PARTS
+from artray.train.works import PARTS, class_ids, rows_of
 
 SHOWN: Final = 5
 """So many lines of what cannot be used are shown; all of them are in RUN/left_out.txt."""
@@ -42,11 +42,15 @@ def load(profile: str | Path, overrides: Sequence[str] = ()) -> TrainProfile:
     """
     found = config.load_as(TrainProfile, profile, overrides, {})
     anchor = Path(profile).absolute().parent
-    sources = tuple(
-        source.model_copy(update={"path": source.path if "://" in source.path else str(anchor / source.path)})
-        for source in found.data.sources
-    )
-    return found.model_copy(update={"data": found.data.model_copy(update={"sources": sources})})
+    data = found.data
+    sources = tuple(source.model_copy(update={"path": _at(anchor, source.path)}) for source in data.sources)
+    places = {name: _at(anchor, path) for name in ("cache", "embeddings") if (path := getattr(data, name)) is not None}
+    return found.model_copy(update={"data": data.model_copy(update={"sources": sources, **places})})
+
+
+def _at(anchor: Path, path: str) -> str:
+    """A path of a profile, made absolute: workers run elsewhere."""
+    return path if "://" in path else str(anchor / Path(path).expanduser())
 
 
 def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str, Any]:
@@ -69,22 +73,43 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
     folder = RunFolder(out)
     card = cards.load(profile.network.card)
     cards.check_classifiers([card])
-    registry.check_architecture(card)
+    _check_start(profile, card)
     if folder.exists() and folder.profile.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
         raise ConfigError(f"{out}: holds a training with another profile; name another folder with --out")
     from artray.train import launch
 
     if folder.result is None:
-        with cluster.connected():
+        with cluster.connected() as shared:
             if not folder.exists():
                 _begin(folder, profile, card, reporter)
             done = len(folder.history())
             reporter.phase(f"training, from epoch {done + 1} of {profile.training.epochs} on")
-            launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
+            launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()), grows=shared)
     result = folder.result
     if result is None:
         raise ConfigError(f"{out}: expected a result.json at the end of the training, found none")
     return {"folder": out.uri} | result
+
+
+def _check_start(profile: TrainProfile, card: cards.Card) -> None:
+    """Make sure that a training can start from a card.
+
+    Raises:
+        ConfigError: its architecture is not known or has no stages to be trained apart, it has no trunk, or the cache
+            is no folder.
+    """
+    registry.check_architecture(card)
+    if profile.network.trained.startswith("conv") and not trunks.has_stages(card.architecture):
+        raise ConfigError(
+            f"network.trained: expected head or all with the architecture {card.architecture}, which has no five "
+            f"stages, got {profile.network.trained}"
+        )
+    if "trunk" not in card.weights and not profile.network.random:
+        raise ConfigError(
+            f"network.card: expected one with weights of its trunk, got {card.name}; or set network.random"
+        )
+    if "://" in (profile.data.cache or ""):
+        raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
 
 
 def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter: Reporter) -> None:
@@ -166,14 +191,30 @@ def check(works: pa.Table, profile: TrainProfile) -> None:
         told = "; ".join(
             f"{name}: {entry['train']} to learn from, {entry['val']} to validate" for name, entry in counts.items()
         )
-        for name in profile.known(task):
+        if only := profile.heads[task].only:  # the others are one class
+            rest = [entry for name, entry in counts.items() if name != only]
+            counts = {only: counts.get(only, {}), f"not {only}": {part: sum(e[part] for e in rest) for part in PARTS}}
+        for name in profile.outputs(task):
             if not counts.get(name, {}).get("train"):
                 raise ConfigError(
                     f"heads.{task}: expected works of every class to learn from, got none of {name!r} "
                     f"({told or 'none'}); add a set that has some, or leave the class out of heads.{task}.classes"
                 )
-        if not sum(entry["val"] for entry in counts.values()):
-            raise ConfigError(f"data.val: expected works to validate with, got none ({told}); raise data.val")
+        wanted = profile.choose_by.removeprefix("f1 ") if task == profile.balanced_by else ""
+        seen = [name for name, entry in counts.items() if entry.get("val")]
+        if len(seen) < 2 or wanted not in (*seen, "micro_f1", "macro_f1", "accuracy", "mcc", ""):
+            raise ConfigError(
+                f"data.val: expected works of several classes to validate {task} with, {wanted or 'any'} among them, "
+                f"got {', '.join(seen) or 'none'} ({told}); raise data.val, or give the works of your sets a split"
+            )
+    size = min(
+        profile.training.batch_size,
+        len(epochs.plan(profile, class_ids(works, profile), rows_of(works, "train"), 0).indices),
+    )
+    if size < 2 * profile.workers.workers:
+        raise ConfigError(
+            f"workers.workers: expected two works in an epoch for each worker at least, got {size} in all"
+        )
 
 
 def summary(lines: Sequence[str]) -> list[str]:

@@ -100,6 +100,19 @@ class RunFolder:
         return [Result(**json.loads(line)) for line in text.splitlines()]
 
     @property
+    def failure(self) -> str | None:
+        """Why the workers gave up, where that is the user's to mend."""
+        told = (self.location / "failure.json").read_json()
+        return None if told is None else str(told["error"])
+
+    def fail(self, error: str | None) -> None:
+        """Write down why the workers give up; None removes it."""
+        if error is None:
+            (self.location / "failure.json").remove()
+        else:
+            (self.location / "failure.json").write_json({"error": error})
+
+    @property
     def result(self) -> dict[str, Any] | None:
         """How it was judged; None while it is not done."""
         return (self.location / "result.json").read_json()

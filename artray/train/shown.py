@@ -2,12 +2,29 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from artray.config import Section
 
+
+def _ordered(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"expected the smaller number first, got {values[0]:g}, {values[1]:g}")
+    return values
+
+
+def _positive(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] <= 0:
+        raise ValueError(f"expected numbers above 0, got {values[0]:g}")
+    return _ordered(values)
+
+
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Range: TypeAlias = tuple[float, float]
+Range: TypeAlias = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""From a number to one that is not smaller."""
+
+Scale: TypeAlias = Annotated[tuple[float, float], AfterValidator(_positive)]
+"""Likewise, both above 0."""
 
 
 class Flip(Section):
@@ -38,7 +55,7 @@ class Affine(Section):
     name: Literal["affine"]
     degrees: Range = (0.0, 40.0)
     translate: tuple[Fraction, Fraction] = (0.0, 0.4)
-    scale: Range = (0.6, 1.4)
+    scale: Scale = (0.6, 1.4)
     shear: float = Field(0.2, ge=0, le=90)
 
 
@@ -64,7 +81,7 @@ class Blur(Section):
 
     name: Literal["blur"]
     kernel_px: int = Field(5, ge=3)
-    sigma: Range = (0.1, 2.0)
+    sigma: Scale = (0.1, 2.0)
     p: Fraction = 0.5
 
 
@@ -103,5 +120,5 @@ class CropConfig(Section):
     size_px: int | None = Field(None, ge=16)
     resize_px: int | None = Field(None, ge=16)
     edge: Literal["shorter", "longer"] = "shorter"
-    scale: tuple[Fraction, Fraction] = (0.08, 1.0)
-    ratio: Range = (3 / 4, 4 / 3)
+    scale: Scale = (0.08, 1.0)
+    ratio: Scale = (3 / 4, 4 / 3)

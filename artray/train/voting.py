@@ -9,12 +9,13 @@ Scores: TypeAlias = NDArray[np.floating[Any]]
 Ints: TypeAlias = NDArray[np.int64]
 
 
-def majority(scores: Scores) -> Ints:
+def majority(scores: Scores, votes: Ints | None = None) -> Ints:
     """int64[N]: the class that most views or models chose; of equally many, the one with the highest mean score.
 
     Args:
         scores: float[N, V, C], in the order of views; V at least 1. A mean score that is equal, too, leaves it to the
             lower class id.
+        votes: int64[N, V], what each chose, if that is not what it scores highest.
 
     Source: report, section 4.2: "the most common prediction over all crops", and Table 7: "a majority vote". Neither
     says what becomes of a tie.
@@ -23,9 +24,10 @@ def majority(scores: Scores) -> Ints:
     [1, 0]
     """
     classes = scores.shape[-1]
-    votes = np.eye(classes, dtype=np.int64)[scores.argmax(axis=-1)].sum(axis=1)
+    chosen = scores.argmax(axis=-1) if votes is None else votes
+    counted = np.eye(classes, dtype=np.int64)[chosen].sum(axis=1)
     mean = scores.mean(axis=1)
-    return np.asarray(np.where(votes == votes.max(axis=1, keepdims=True), mean, -1.0).argmax(axis=1))
+    return np.asarray(np.where(counted == counted.max(axis=1, keepdims=True), mean, -1.0).argmax(axis=1))
 
 
 def disagreement(scores: Scores) -> NDArray[np.float64]:

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from artray.errors import ConfigError
+from artray.train import splits
 from artray.train.datasets import layouts, reading
 from artray.train.profile import Source, TrainProfile
 
@@ -44,8 +46,8 @@ def test_a_table_and_what_is_wrong_in_which_line(tmp_path: Path) -> None:
     found = reading.read(Source(path=str(tmp_path / "labels.csv")), profile())
     assert rows(found, "work_id", "type", "genre", "part", "group", "duplicates") == [
         ("csv/a/1.jpg", "painting", "portrait", "train", "Berthe", None),
-        ("csv/2.png", "drawing", None, None, "de la Tour, Georges", "d1"),
-        ("csv/3.jpg", None, "landscape", "val", "csv/3.jpg", "d1"),
+        ("csv/2.png", "drawing", None, None, "de la Tour, Georges", "csv/d1"),
+        ("csv/3.jpg", None, "landscape", "val", "csv/3.jpg", "csv/d1"),
     ]
     assert [problem.split("; ")[0] for problem in found.problems] == [
         "labels.csv line 4: type: expected painting, drawing or nothing, got 'fresco'",
@@ -72,6 +74,42 @@ def test_a_source_says_what_its_labels_are_here_and_which_part_it_is(tmp_path: P
     few = reading.read(source.model_copy(update={"limit": 1}), profile())
     assert len(few.works) == 1
     assert rows(few, "work_id") == rows(reading.read(source.model_copy(update={"limit": 1}), profile()), "work_id")
+
+
+def test_a_limit_takes_of_all_parts(tmp_path: Path) -> None:
+    names = [f"{n}.jpg" for n in range(400)]
+    pictures(tmp_path, *names)
+    (tmp_path / "t.csv").write_text("file,type\n" + "".join(f"{name},painting\n" for name in names))
+    found = reading.read(Source(path=str(tmp_path / "t.csv"), limit=100), profile())
+    parts = splits.split(found.works, np.zeros(100, np.uint64), 0.15, 0.15, None).works["part"].to_pylist()
+    assert 55 < parts.count("train") < 85
+
+
+def test_a_picture_is_one_work_however_it_is_written(tmp_path: Path) -> None:
+    pictures(tmp_path, "p.jpg")
+    (tmp_path / "t.csv").write_text("file,type\np.jpg,painting\n./p.jpg,drawing\n")
+    found = reading.read(Source(path=str(tmp_path / "t.csv")), profile())
+    assert rows(found, "work_id", "type") == [("csv/p.jpg", "painting")]
+    assert found.problems == ["t.csv line 3: ./p.jpg: is named a second time; the first row counts"]
+
+
+def test_labels_of_heads_that_are_not_trained_are_nobodys_concern(tmp_path: Path) -> None:
+    pictures(tmp_path, "p.jpg")
+    (tmp_path / "t.csv").write_text("file,type,genre\np.jpg,print,portrait\n")
+    assert reading.read(Source(path=str(tmp_path / "t.csv")), profile(genre={})).problems == []
+
+
+def test_a_label_must_become_one_that_is_known(tmp_path: Path) -> None:
+    pictures(tmp_path, "p.jpg")
+    (tmp_path / "t.csv").write_text("file,type\np.jpg,etching\n")
+    with pytest.raises(ConfigError, match=r"labels: etching: expected null or one of drawing, .*got 'drawng'"):
+        reading.read(Source(path=str(tmp_path / "t.csv"), labels={"etching": "drawng"}), profile())
+
+
+def test_old_line_ends_are_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"file,type\rp.jpg,painting\r")
+    with pytest.raises(ConfigError, match=r"t\.csv"):
+        reading.read(Source(path=str(tmp_path / "t.csv")), profile())
 
 
 def test_classes_of_ones_own_are_found_in_any_case(tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ def test_published_figures_are_the_reports(name: str) -> None:
             assert figure is None or figure.split(" ")[0] in text  # the deviations stand elsewhere in its text
 
 
+def test_the_user_has_the_last_word() -> None:
+    assert grid.load("table4", ["base.training.epochs=1"], small=True).base["training"]["epochs"] == 1
+
+
 def test_the_variants_of_the_report_are_what_it_says() -> None:
     table3 = grid.load("table3")
     row = next(row for row in table3.rows if row.name == "RandomResizedCrop")
@@ -77,6 +81,11 @@ def test_wrong_experiments_are_told(tmp_path: Path) -> None:
 
     assert "experiment x: a: optimiser.lr: Input should be greater than 0" in told()
     assert "expected once, got twice" in told(rows=[{"name": "a"}, {"name": "a"}])
+    assert "two that make 'row'" in told(rows=[{"name": "絵画"}, {"name": "素描"}])
+    typo = [{"title": "t", "part": "val", "head": "type", "metric": "f1 drawings"}]
+    assert "t: metric: expected one of f1 painting, f1 drawing" in told(rows=[{"name": "a"}], columns=typo)
+    other = [{"title": "t", "part": "val", "head": "genre", "metric": "mcc"}]
+    assert "t: head: expected one of type, got genre" in told(rows=[{"name": "a"}], columns=other)
     lost = [{"name": "a"}, {"name": "b", "ensemble": {"rule": "majority", "of": ["a", "c"]}}]
     assert "expected names of rows, got 'c'" in told(rows=lost)
     assert "published: expected 1 values" in told(rows=[{"name": "a", "published": ["1", "2"]}])
@@ -109,12 +118,14 @@ def trained(folder: Path, head: dict[str, Any], scores: list[list[float]]) -> Ru
     )
     cfg = profile(heads={"genre": head})
     run.begin(cfg.model_copy(update={"heads": {"genre": cfg.heads["genre"]}}), card, works, [])
+    cfg = run.profile
     table = pa.table(
         {
             "work_id": [f"w{n}" for n in range(4)],
             "part": ["test"] * 4,
             "head": ["genre"] * 4,
             "scores": pa.array(scores, pa.list_(pa.float32())),
+            "predicted": [cfg.outputs("genre")[int(np.argmax(row))] for row in scores],
         }
     )
     buffer = io.BytesIO()
@@ -139,7 +150,7 @@ COLUMN = Column(title="accuracy", part="test", head="genre", metric="accuracy")
 
 def test_a_column_is_of_a_part_and_a_set(tmp_path: Path) -> None:
     run = trained(tmp_path, {}, one_hot(3, 2, 0, 0))  # right, right, wrong, wrong
-    scores = grid._scores(run, COLUMN)
+    scores = grid._said(run, COLUMN)
     assert grid._figure(run, COLUMN, scores) == 0.5
     assert grid._figure(run, COLUMN.model_copy(update={"source": "a"}), scores) == 1.0
     with pytest.raises(ConfigError, match=r"accuracy: metric: expected one of f1 genre painting, .* got 'auc'"):
@@ -167,7 +178,7 @@ def test_the_surest_of_one_versus_the_rest(tmp_path: Path) -> None:
     ]
     assert grid._combined(runs, "most_confident", COLUMN) == 0.75  # none is positive of the first: the surest decides
     own = Column(title="f1", part="test", head="genre", metric="f1 {only}")
-    assert grid._figure(runs[0], own, grid._scores(runs[0], own)) == pytest.approx(2 / 3)  # one of two found
+    assert grid._figure(runs[0], own, grid._said(runs[0], own)) == pytest.approx(2 / 3)  # one of two found
 
 
 def test_the_table_has_measured_beside_published() -> None:

@@ -47,9 +47,13 @@ def test_a_report_has_the_metrics_of_known_works() -> None:
     assert judging.report(nothing, profile(), "type", 1.0)["test"] == {"works": 0, "per_class": [0, 0]}
 
 
-def test_the_temperature_is_validations_and_changes_no_decision() -> None:
-    divisor = judging.temperature(JUDGED)
-    assert divisor < 1  # right and unsure: it may be surer
+def test_the_temperature_changes_no_decision_and_wants_two_classes_and_a_mistake() -> None:
+    sure, truth = np.array([[4.0, 0.0], [0.0, 4.0], [0.0, 4.0], [4.0, 0.0]]), np.array([0, 1, 0, -1])
+    divisor = judging.temperature(sure, truth)
+    assert divisor > 1  # too sure of a mistake
+    assert judging.temperature(sure[:2], truth[:2]) == 1.0  # all right
+    assert judging.temperature(sure, np.array([0, 0, 0, -1])) == 1.0  # one class
+    assert judging.temperature(sure[:0], truth[:0]) == 1.0
     same = judging.report(JUDGED, profile(), "type", divisor)["test"]["confusion"]
     assert same == [[0, 1], [0, 1]]
 

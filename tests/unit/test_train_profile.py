@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from artray.errors import ConfigError
+from artray.models import cards
 from artray.train import profile as module
-from artray.train import run, shown
+from artray.train import run, shown, works
 from artray.train.profile import TrainProfile
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
@@ -20,8 +22,8 @@ WRONG = {
     "heads.type.classes: expected at least two, every one once": {"heads": {"type": {"classes": ["a", "a"]}}},
     "heads: Dictionary should have at least 1 item": {"heads": {}},
     "balance.by: expected one of type, got 'genre'": {"balance": {"by": "genre"}},
-    "batch_size: expected at least an image for each of 4 workers": {
-        "training": {"batch_size": 3},
+    "batch_size: expected at least two images for each of 4 workers, got 7": {
+        "training": {"batch_size": 7},
         "workers": {"workers": 4},
     },
     "choose_by: expected one of f1 painting, f1 drawing, micro_f1": {"training": {"choose_by": "f1 portrait"}},
@@ -37,6 +39,14 @@ WRONG = {
     },
     "val and test: expected less than 1 together": {"data": {"sources": [{"path": "x"}], "val": 0.5, "test": 0.5}},
     "sources: csv: expected each name once": {"data": {"sources": [{"path": "x"}, {"path": "y"}]}},
+    "precision: expected float32 or float64 on workers.device cpu": {"training": {"precision": "bfloat16"}},
+    "augment.0.affine.scale: expected numbers above 0": {"augment": [{"name": "affine", "scale": [-1, 1]}]},
+    "augment.0.affine.degrees: expected the smaller number first": {"augment": [{"name": "affine", "degrees": [9, 1]}]},
+    "crop.ratio: expected numbers above 0": {"crop": {"ratio": [0, 1]}},
+    "network.size_px and resize: expected neither with data.embeddings": {
+        "data": {"sources": [{"path": "x"}], "embeddings": "/s"},
+        "network": {"trained": "head", "size_px": 128},
+    },
     "known keys: name, lr, weight_decay": {"optimiser": {"learning_rate": 1}},
     "augment.0: .*'horizontal_flip', 'perspective', 'rotation'": {"augment": [{"name": "mirror"}]},
     "network.trained: Input should be 'head', 'conv4-5', 'conv2-5' or 'all'": {"network": {"trained": "conv5"}},
@@ -60,6 +70,48 @@ def test_paths_are_the_profiles(tmp_path: Path) -> None:
     assert remote.data.sources[0].path == "s3://bucket/labels.csv"
     with pytest.raises(ConfigError, match=r"profile .*none\.yaml: cannot be read"):
         run.load(tmp_path / "none.yaml")
+
+
+WORKS = {
+    "none of 'drawing'": [("painting", "train")] * 4 + [("drawing", "val")],
+    "data.val: .* drawing among them, got painting": [("painting", "train"), ("drawing", "train"), ("painting", "val")]
+    * 4,
+    "data.val: .* got none": [("painting", "train"), ("drawing", "train")] * 4,
+    "two works in an epoch for each worker at least, got 3": [
+        *([("painting", "train"), ("drawing", "train"), ("painting", "train")]),
+        *([("painting", "val"), ("drawing", "val")]),
+    ],
+}
+
+
+@pytest.mark.parametrize("told", WORKS)
+def test_what_is_missing_is_told_before_anything_is_trained(told: str) -> None:
+    cfg = TrainProfile.model_validate(GOOD | {"workers": {"workers": 2}})
+    rows = [
+        dict.fromkeys(works.WORKS.names, "x") | {"work_id": str(n), "type": kind, "part": part, "genre": None}
+        for n, (kind, part) in enumerate(WORKS[told])
+    ]
+    with pytest.raises(ConfigError, match=told):
+        run.check(pa.Table.from_pylist(rows, schema=works.WORKS), cfg)
+
+
+def test_one_against_the_rest_needs_no_more_than_a_rest() -> None:
+    cfg = TrainProfile.model_validate(GOOD | {"heads": {"genre": {"only": "portrait"}}})
+    rows = [
+        dict.fromkeys(works.WORKS.names, "x") | {"work_id": str(n), "genre": genre, "part": part, "type": None}
+        for n, (genre, part) in enumerate((g, p) for g in ("portrait", "landscape") for p in ("train", "val") * 2)
+    ]
+    run.check(pa.Table.from_pylist(rows, schema=works.WORKS), cfg)
+
+
+def test_a_start_that_cannot_be_is_told_first() -> None:
+    cfg = TrainProfile.model_validate(GOOD)
+    card = cards.load("efficientnet-lite0-art")
+    run._check_start(cfg, card)
+    with pytest.raises(ConfigError, match=r"network\.trained: expected head or all with the architecture timm/vit"):
+        run._check_start(cfg, card.model_copy(update={"architecture": "timm/vit_tiny_patch16_224"}))
+    with pytest.raises(ConfigError, match=r"network\.card: expected one with weights of its trunk"):
+        run._check_start(cfg, card.model_copy(update={"weights": {}}))
 
 
 def test_what_an_epoch_is_chosen_by() -> None:

@@ -42,6 +42,7 @@ def read(source: Source, profile: TrainProfile) -> Found:
         TransientError: the storage failed.
     """
     layout = layouts.load(source.kind)
+    _check_labels(source, profile)
     place = Location.of(source.path)
     table = place.uri.lower().endswith((".csv", ".tsv", ".txt"))
     folder = Location(place.uri.rpartition("/")[0]) if table else place
@@ -59,12 +60,23 @@ def read(source: Source, profile: TrainProfile) -> Found:
         entry = entries.get(str(PurePosixPath(item.file)))
         if entry is None:
             problems.append(f"{item.where}: {item.file}: no such picture {where}")
-        elif row["work_id"] in rows:
+        elif entry.uri in rows:
             problems.append(f"{item.where}: {item.file}: is named a second time; the first row counts")
         else:
-            rows[row["work_id"]] = row | {"uri": entry.uri, "version": entry.version}
+            rows[entry.uri] = row | {"uri": entry.uri, "version": entry.version}
     kept = _limited(list(rows.values()), source.limit)
     return Found(pa.Table.from_pylist(kept, schema=WORKS), problems)
+
+
+def _check_labels(source: Source, profile: TrainProfile) -> None:
+    """Raises ConfigError where a label is said to be something that no head knows."""
+    known = {*profile.known("type"), *profile.known("genre")}
+    for given, label in source.labels.items():
+        if label is not None and label not in known:
+            raise ConfigError(
+                f"data.sources: {source.title}: labels: {given}: expected null or one of {', '.join(sorted(known))}, "
+                f"got {label!r}"
+            )
 
 
 def _items(place: Location, layout: Layout, folder: Location, entries: Mapping[str, Any]) -> Iterator[Item]:
@@ -87,8 +99,8 @@ def _table(file: Location, layout: Layout, part: str | None) -> Iterator[Item]:
     csv.field_size_limit(FIELD_BYTES)
     name = file.uri.rpartition("/")[2]
     reader = csv.DictReader(io.StringIO(text), layout.columns or None, delimiter=layout.delimiter, restval="")
-    _check_columns(reader, layout, str(file))
     try:
+        _check_columns(reader, layout, str(file))
         for values in reader:
             plain = {str(key): str(value or "").strip() for key, value in values.items() if key is not None}
             picture = layout.file.format_map(plain)
@@ -118,8 +130,8 @@ def _row(
         return None
     if not item.file:
         return None  # listed, but its picture is not here
-    labels = {}
-    for task in TASKS:
+    labels: dict[str, str | None] = dict.fromkeys(TASKS)
+    for task in profile.heads:
         label, problem = _label(task, values, layout, source, profile)
         labels[task] = label
         if problem:
@@ -130,13 +142,13 @@ def _row(
     if part not in (None, *PARTS):
         problems.append(f"{item.where}: split: expected {', '.join(PARTS)} or nothing, got {part!r}")
         return None
-    work_id = f"{source.title}/{item.file}"
+    work_id, duplicates = f"{source.title}/{PurePosixPath(item.file)}", _first(values, layout.duplicates)
     return {
         "work_id": work_id,
         "source": source.title,
         "part": part,
         "group": _first(values, layout.group) or work_id,
-        "duplicates": _first(values, layout.duplicates),
+        "duplicates": None if duplicates is None else f"{source.title}/{duplicates}",
         "colour": values.get("colour") or None,
     } | labels
 
@@ -176,8 +188,13 @@ def _limited(rows: list[dict[str, Any]], limit: int | None) -> list[dict[str, An
     """At most so many, chosen by the hash of their names, in order."""
     if limit is None or len(rows) <= limit:
         return rows
-    chosen = {row["work_id"] for row in sorted(rows, key=lambda row: place(row["work_id"]))[:limit]}
+    chosen = {row["work_id"] for row in sorted(rows, key=_lot)[:limit]}
     return [row for row in rows if row["work_id"] in chosen]
+
+
+def _lot(row: Mapping[str, Any]) -> float:
+    """Where a work lies among those that a limit chooses from, whatever part it is put into."""
+    return place(f"limit {row['work_id']}")
 
 
 def place(name: str) -> float:
