@@ -1,5 +1,6 @@
 """Train a classifier: labelled works in, a model card with its weights out; interrupted, it goes on where it was."""
 
+import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from artray.location import Location
 from artray.models import cards, registry, trunks
 from artray.pipeline import cluster
 from artray.pipeline.progress import Reporter, Tally, duration
+from artray.store.layout import Store
+from artray.store.lease import Lease
 from artray.train import epochs, splits, stored
 from artray.train.cache import Cache, default_folder
 from artray.train.datasets import layouts, reading
@@ -74,12 +77,13 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
     card = cards.load(profile.network.card)
     cards.check_classifiers([card])
     _check_start(profile, card)
-    if folder.exists() and folder.profile.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
-        raise ConfigError(f"{out}: holds a training with another profile; name another folder with --out")
+    _check_same(folder, profile)
     from artray.train import launch
 
     if folder.result is None:
-        with cluster.connected() as shared:
+        out.make()
+        with Lease(Store(out), uuid.uuid4().hex, reporter.note), cluster.connected() as shared:
+            _check_same(folder, profile)
             if not folder.exists():
                 _begin(folder, profile, card, reporter)
             done = len(folder.history())
@@ -89,6 +93,12 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
     if result is None:
         raise ConfigError(f"{out}: expected a result.json at the end of the training, found none")
     return {"folder": out.uri} | result
+
+
+def _check_same(folder: RunFolder, profile: TrainProfile) -> None:
+    """Raises ConfigError where the folder holds a training with another profile; its workers may be others."""
+    if folder.exists() and folder.profile.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
+        raise ConfigError(f"{folder.location}: holds a training with another profile; name another folder with --out")
 
 
 def _check_start(profile: TrainProfile, card: cards.Card) -> None:
