@@ -8,8 +8,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from artray.errors import ConfigError
+from artray.errors import ConfigError, StoreBusyError
+from artray.location import Location
 from artray.models import cards
+from artray.pipeline.progress import Silent
+from artray.store.layout import Store
+from artray.store.lease import Lease
 from artray.train import profile as module
 from artray.train import run, shown, works
 from artray.train.profile import TrainProfile
@@ -112,6 +116,13 @@ def test_a_start_that_cannot_be_is_told_first() -> None:
         run._check_start(cfg, card.model_copy(update={"architecture": "timm/vit_tiny_patch16_224"}))
     with pytest.raises(ConfigError, match=r"network\.card: expected one with weights of its trunk"):
         run._check_start(cfg, card.model_copy(update={"weights": {}}))
+
+
+def test_two_trainings_in_one_folder_are_told_of_each_other(tmp_path: Path) -> None:
+    out = Location.of(tmp_path / "run")
+    out.make()
+    with Lease(Store(out), "other", print), pytest.raises(StoreBusyError, match=r"run other on .* is writing"):
+        run.train(TrainProfile.model_validate(GOOD), out, Silent())
 
 
 def test_what_an_epoch_is_chosen_by() -> None:
