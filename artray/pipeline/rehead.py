@@ -4,10 +4,9 @@ A card can do this whose trunk is that of the store's embeddings, and which says
 labels are one commit; what was there before can be read by version.
 """
 
-import secrets
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from artray.errors import ConfigError
 from artray.models import cards
 from artray.models.cards import Card
 from artray.pipeline.progress import Reporter, Tally
-from artray.pipeline.report import Report
+from artray.pipeline.report import Report, embedding_of, new_run_id
 from artray.store import rewrite
 from artray.store.layout import Store
 from artray.store.lease import Lease
@@ -55,7 +54,7 @@ def rehead(store: Store, name: str, reporter: Reporter) -> Reheaded:
     """
     card, (old, profile, described) = cards.load(name), made_by(store)
     _check(store, card, old)
-    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    run_id = new_run_id()
     named = tuple(name if kept == old.name else kept for kept in profile.classify.cards)
     new_profile = profile.model_copy(update={"classify": profile.classify.model_copy(update={"cards": named})})
     described = [card if kept.name == old.name else kept for kept in described]
@@ -68,8 +67,7 @@ def rehead(store: Store, name: str, reporter: Reporter) -> Reheaded:
             reporter.start(work.tally, "reclassifying")
             rewrite.every(records, work, run_id)
             described_store = store.read_json("store.json") or {}
-            embedding = {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
-            store.write_json("store.json", described_store | {"embedding": embedding})
+            store.write_json("store.json", described_store | {"embedding": embedding_of(card)})
             report.summary.images = work.tally.total
             report.summary.done, report.summary.skipped = work.rows, work.tally.total - work.rows
     return Reheaded(work.rows, work.tally.total - work.rows, work.changed, before, records.version, run_id)
@@ -143,7 +141,9 @@ class _Work:
         moment = datetime.now(timezone.utc)
         columns["processed_at"] = pa.array([moment] * len(rows), schema.RECORD.field("processed_at").type)
         columns["run_id"] = pa.array([self.run_id] * len(rows), pa.string())
-        return placed(table, rows, columns)
+        where = np.full(table.num_rows, -1)
+        where[rows] = np.arange(len(rows))
+        return rewrite.with_columns(table, pa.array(where, mask=where < 0), pa.table(columns))
 
     def _models(self, text: str | None) -> str:
         """The fingerprint of a row's makers with the new card in the place of the old."""
@@ -163,14 +163,3 @@ def labelled(name: str, class_names: tuple[str, ...], scores: npt.NDArray[np.flo
         f"{name}_score": pa.array(scores[np.arange(len(scores)), best], pa.float32()),
         f"{name}_scores": pa.MapArray.from_arrays(pa.array(offsets), keys, pa.array(scores.ravel(), pa.float32())),
     }
-
-
-def placed(table: pa.Table, rows: npt.NDArray[Any], columns: Mapping[str, pa.Array]) -> pa.Table:
-    """The table with these columns' values in these rows."""
-    source = np.arange(table.num_rows)
-    source[rows] = table.num_rows + np.arange(len(rows))
-    for name, values in columns.items():
-        field = table.schema.field(name)
-        both = pa.chunked_array([*table[name].chunks, values.cast(field.type)], field.type)
-        table = table.set_column(table.schema.get_field_index(name), field, both.take(pa.array(source)))
-    return table

@@ -2,13 +2,14 @@
 
 import os
 import platform
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from artray import __version__
 from artray.config import Profile
@@ -17,6 +18,16 @@ from artray.models.cards import Card
 from artray.store.layout import Store
 
 PACKAGES: Final = ("ray", "torch", "torchvision", "timm", "pillow", "simplejpeg", "pyarrow", "deltalake", "numpy")
+
+
+def new_run_id() -> str:
+    """A run's name: when it began, and six digits by lot."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def embedding_of(card: Card) -> dict[str, Any]:
+    """What store.json says of the card that makes the embeddings."""
+    return {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
 
 
 @dataclass

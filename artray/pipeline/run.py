@@ -7,13 +7,11 @@ archive. A run that ends early, by a signal or a failure, has committed all but 
 """
 
 import queue
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Final
 
 import pyarrow as pa
@@ -28,7 +26,7 @@ from artray.pipeline import plan
 from artray.pipeline.messages import Done, Spec
 from artray.pipeline.plan import Work
 from artray.pipeline.progress import Reporter, Tally, counting
-from artray.pipeline.report import Report, Summary
+from artray.pipeline.report import Report, Summary, embedding_of, new_run_id
 from artray.pipeline.sink import Committer
 from artray.store import rewrite, vectors, views
 from artray.store.layout import Store, create_store
@@ -82,7 +80,7 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
     known = metadata.read(Location.of(profile.archive.metadata)) if profile.archive.metadata else None
     target = create_store(store)
     _check_archive(source, target, moved=options.moved)
-    run_id = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    run_id = new_run_id()
     spec = Spec(profile, run_id, fingerprint(profile, described))
     with (
         _stopping() as stop,
@@ -145,14 +143,7 @@ def _check_archive(source: Location, target: Store, *, moved: bool) -> None:
 def _describe(source: Location, target: Store, described: Sequence[Card]) -> None:
     """Tie the store to its archive and its embedding."""
     held = target.read_json("store.json") or {}
-    embedding = next(
-        (
-            {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
-            for card in described
-            if "embedding" in card.yields
-        ),
-        None,
-    )
+    embedding = next((embedding_of(card) for card in described if "embedding" in card.yields), None)
     target.write_json("store.json", held | {"archive": source.uri, "embedding": embedding})
 
 

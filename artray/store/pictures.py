@@ -4,16 +4,38 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from artray.config import ArchiveConfig, DecodeConfig
 from artray.errors import ConfigError, RowError
+from artray.store.export import replacing
 from artray.store.layout import Store
 
 Pixels = npt.NDArray[np.uint8]
+
+
+SUFFIXES: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+"""The ends of names under which pictures are written."""
+
+
+def check_name(out: Path) -> None:
+    """Raises ConfigError where a picture cannot be written under this name."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{out}: expected a name that ends with {', '.join(SUFFIXES)}")
+
+
+def write(image: Any, out: Path, quality: int) -> None:
+    """Write a PIL image in the format that the name says, whole or not at all.
+
+    Raises:
+        ConfigError: another kind of file, or one that cannot be written.
+    """
+    check_name(out)
+    with replacing(out) as file:
+        image.save(file, format=SUFFIXES[out.suffix.lower()], quality=quality)
 
 
 class Picture(NamedTuple):

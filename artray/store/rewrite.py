@@ -54,16 +54,27 @@ def update(records: Records, rows: pa.Table, run_id: str, go_on: Callable[[], No
 
     def changed(table: pa.Table, where: pa.Array) -> pa.Table:
         go_on()
-        # the old column with the new one behind it, and from which of the two each row's value comes
-        old = pa.array(range(table.num_rows), pa.int64())
-        at = pc.coalesce(pc.add(where.cast(pa.int64()), table.num_rows), old)
-        for name in rows.column_names[1:]:
-            index, field = table.schema.get_field_index(name), table.schema.field(name)
-            both = pa.chunked_array([*table[name].chunks, *rows[name].cast(field.type).chunks], field.type)
-            table = table.set_column(index, field, both.take(at))
-        return table
+        return with_columns(table, where, rows.select(rows.column_names[1:]))
 
     _rewrite(records, rows["image_id"], changed, run_id)
+
+
+def with_columns(table: pa.Table, where: pa.Array, columns: pa.Table) -> pa.Table:
+    """The table with other values in some columns.
+
+    Args:
+        table: N rows.
+        where: int[N]: the row of ``columns`` that a row's values come from; null: it keeps its own.
+        columns: some of the table's columns, of types that can be cast to its own.
+    """
+    # the old column with the new one behind it, and from which of the two each row's value comes
+    old = pa.array(range(table.num_rows), pa.int64())
+    at = pc.coalesce(pc.add(where.cast(pa.int64()), table.num_rows), old)
+    for name in columns.column_names:
+        index, field = table.schema.get_field_index(name), table.schema.field(name)
+        both = pa.chunked_array([*table[name].chunks, *columns[name].cast(field.type).chunks], field.type)
+        table = table.set_column(index, field, both.take(at))
+    return table
 
 
 def every(records: Records, change: Callable[[pa.Table], pa.Table | None], run_id: str) -> None:

@@ -8,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from artray.console import safe
-from artray.errors import ConfigError
-from artray.store.export import replacing
+from artray.store.pictures import write
 
 COLUMNS: Final = 5
 CELL_PX: Final = 240
 CAPTION_PX: Final = 44
 MARGIN_PX: Final = 12
-SUFFIXES: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 INK, GREY, GROUND = (30, 30, 30), (120, 120, 120), (255, 255, 255)
 
 
@@ -32,10 +30,7 @@ def save(cells: Sequence[Cell], out: Path) -> None:
     Raises:
         ConfigError: another kind of file, or one that cannot be written.
     """
-    if out.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{out}: expected a name that ends with {', '.join(SUFFIXES)}")
-    with replacing(out) as file:
-        draw(cells).save(file, format=SUFFIXES[out.suffix.lower()], quality=90)
+    write(draw(cells), out, quality=90)
 
 
 def draw(cells: Sequence[Cell]) -> Any:

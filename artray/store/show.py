@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from artray.errors import ConfigError
 from artray.store import find, pictures, views
-from artray.store.export import replacing
 from artray.store.layout import Store
 from artray.store.records import Records
 from artray.store.vectors import embeddings
@@ -28,7 +27,6 @@ COLOURS: Final[dict[str, Rgb]] = {
 """A colour for each category, which colour-blind people can tell apart. Source: Okabe and Ito (2008)."""
 
 OTHER: Final[Rgb] = (204, 121, 167)
-SUFFIXES: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
 def show(store: Store, image_id: str) -> dict[str, Any]:
@@ -56,11 +54,9 @@ def save(store: Store, record: dict[str, Any], out: Path, max_side_px: int) -> N
     """
     from PIL import Image
 
-    if out.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{out}: expected a name that ends with {', '.join(SUFFIXES)}")
+    pictures.check_name(out)
     drawn = draw(pictures.Pictures(store).of_record(record, max_side_px).pixels, record)
-    with replacing(out) as file:
-        Image.fromarray(drawn).save(file, format=SUFFIXES[out.suffix.lower()], quality=92)
+    pictures.write(Image.fromarray(drawn), out, quality=92)
 
 
 def draw(pixels: Pixels, record: dict[str, Any]) -> Pixels:

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from artray.train import losses
 from artray.train.losses import Total
+
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,13 @@ class Exchange:
     workers: int
     total: Total
     gather: Callable[[Any], list[Any]]
+
+    def interleaved(self, own: Floats, count: int) -> Floats:
+        """float64[count, ...]: every worker found ``own`` of the rows rank, rank + workers, ...; all get the whole."""
+        whole = np.zeros((count, *own.shape[1:]))
+        for rank, given in enumerate(self.gather(own)):
+            whole[rank :: self.workers] = given
+        return whole
 
 
 def alone() -> Exchange:

@@ -183,9 +183,7 @@ def _viewed(trainer: Trainer, rows: Ints) -> dict[str, Floats]:
     for name in trainer.profile.heads:
         outputs = _outputs(trainer.profile.outputs(name))
         viewed = judging.viewed(np.concatenate(found.get(name) or [np.zeros((0, outputs))]), views)
-        whole[name] = np.zeros((len(rows), *viewed.shape[1:]))
-        for rank, given in enumerate(exchange.gather(viewed)):
-            whole[name][rank :: exchange.workers] = given
+        whole[name] = exchange.interleaved(viewed, len(rows))
     return whole
 
 

@@ -54,6 +54,16 @@ class Result(NamedTuple):
     metrics: dict[str, float]  # of validation, "HEAD METRIC"
     chosen: float  # the metric that chooses
 
+    @property
+    def images_per_s(self) -> float:
+        """Images learned from per second, validation included."""
+        return self.images / max(self.seconds, 1e-9)
+
+
+def best_of(history: Sequence[Result]) -> Result | None:
+    """The best epoch, the first of equally good ones; None before the first."""
+    return max(history, key=lambda result: (result.chosen, -result.epoch), default=None)
+
 
 class Trainer:
     """Trains a network; every worker has one, and all of them come to the same weights.
@@ -98,7 +108,7 @@ class Trainer:
     @property
     def best(self) -> Result | None:
         """The best epoch so far, the first of equally good ones."""
-        return max(self.history, key=lambda result: (result.chosen, -result.epoch), default=None)
+        return best_of(self.history)
 
     @property
     def done(self) -> bool:
@@ -247,11 +257,8 @@ class Trainer:
 
     def _together(self, parts: list[Floats], rows: int, name: Task) -> Floats:
         outputs = len(self.profile.outputs(name))
-        whole = np.zeros((rows, 1 if outputs == 2 else outputs))
-        own = np.concatenate(parts) if parts else whole[:0]
-        for rank, given in enumerate(self.exchange.gather(own)):
-            whole[rank :: self.exchange.workers] = given
-        return whole
+        own = np.concatenate(parts) if parts else np.zeros((0, 1 if outputs == 2 else outputs))
+        return self.exchange.interleaved(own, rows)
 
     def state(self) -> State:
         """Everything that resuming needs, on the CPU; what is random follows from seed, epoch and batch."""

@@ -20,7 +20,7 @@ from artray.store.lease import Lease
 from artray.train import epochs, splits, stored
 from artray.train.cache import Cache, default_folder
 from artray.train.datasets import layouts, reading
-from artray.train.loop import Result
+from artray.train.loop import Result, best_of
 from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
 from artray.train.works import PARTS, class_ids, rows_of
@@ -242,22 +242,11 @@ class _Epochs:
 
     def __call__(self, result: Result) -> None:
         self.history.append(result)
-        best = max(self.history, key=lambda each: (each.chosen, -each.epoch))
+        best = best_of(self.history) or result
         left = (self.profile.training.epochs - result.epoch) * result.seconds
         self.reporter.phase(
             f"epoch {result.epoch} of {self.profile.training.epochs}: loss {result.loss:.4f}, "
             f"validation {result.val_loss:.4f}, {self.profile.balanced_by} {self.profile.choose_by} "
             f"{result.chosen:.3f} (best {best.chosen:.3f} in {best.epoch}), "
-            f"{result.images / max(result.seconds, 1e-9):.1f} images/s, {duration(left)} left"
+            f"{result.images_per_s:.1f} images/s, {duration(left)} left"
         )
-
-
-def table(works: pa.Table, profile: TrainProfile) -> list[list[str]]:
-    """Rows for printing: head, class, and works per part."""
-    rows = []
-    for task in profile.heads:
-        counts = splits.counts(works, task)
-        for name in profile.known(task):
-            entry = counts.get(name, dict.fromkeys(PARTS, 0))
-            rows.append([task, name, *(f"{entry[part]:,}" for part in PARTS)])
-    return rows

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from artray.location import Location
-from artray.train.loop import Result
+from artray.train.loop import Result, best_of
 
 INK, COLOURS = "#444444", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito (2008), which colour-blind people can tell apart."""
@@ -41,13 +41,8 @@ def events(history: Sequence[Result]) -> bytes:
 
 def scalars(result: Result) -> dict[str, float]:
     """An epoch's numbers by the names that TensorBoard groups them by."""
-    own = {"loss/train": result.loss, "loss/val": result.val_loss, "lr": result.lr, "images_per_s": speed(result)}
+    own = {"loss/train": result.loss, "loss/val": result.val_loss, "lr": result.lr, "images_per_s": result.images_per_s}
     return own | {f"val/{name.replace(' ', '_')}": value for name, value in result.metrics.items()}
-
-
-def speed(result: Result) -> float:
-    """Images learned from per second, validation included."""
-    return result.images / max(result.seconds, 1e-9)
 
 
 def curves(history: Sequence[Result]) -> bytes:
@@ -63,7 +58,7 @@ def curves(history: Sequence[Result]) -> bytes:
     names = [name for name in (history[0].metrics if history else {}) if name.split(" ", 1)[1].startswith("f1 ")]
     names += [name for name in (history[0].metrics if history else {}) if name.endswith(("macro_f1", "mcc"))]
     _draw(right, epochs, {name: [r.metrics[name] for r in history] for name in names}, "validation")
-    best = max(history, key=lambda result: (result.chosen, -result.epoch), default=None)
+    best = best_of(history)
     if best:
         for axes in (left, right):
             axes.axvline(best.epoch, color=INK, linestyle=":", linewidth=1)

@@ -18,8 +18,9 @@ from artray.location import Location
 from artray.models import cards, trunks
 from artray.pipeline import rehead as module
 from artray.pipeline.progress import Silent
-from artray.pipeline.rehead import labelled, placed, rehead
+from artray.pipeline.rehead import labelled, rehead
 from artray.pipeline.report import Report
+from artray.store import rewrite
 from artray.store.layout import Store
 from artray.store.records import Records
 from artray.taxonomy import GENRES, TYPES
@@ -171,7 +172,9 @@ def test_columns_are_placed_where_told() -> None:
         [("painting", 1.0), ("drawing", 0.0)],
     ]
     table = pa.table({"type": pa.array([None, "x", "y"], pa.string())})
-    assert placed(table, np.array([0, 2]), {"type": columns["type"]})["type"].to_pylist() == [
+    assert rewrite.with_columns(table, pa.array([0, None, 1]), pa.table({"type": columns["type"]}))[
+        "type"
+    ].to_pylist() == [
         "drawing",
         "x",
         "painting",

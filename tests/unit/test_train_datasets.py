@@ -11,7 +11,7 @@ from PIL import Image
 from artray.errors import ConfigError
 from artray.train import splits
 from artray.train.datasets import layouts, reading
-from artray.train.profile import Source, TrainProfile
+from artray.train.profile import CLASSES, Source, TrainProfile
 
 
 def profile(**heads: Any) -> TrainProfile:
@@ -251,9 +251,9 @@ def test_publishers_folders(tmp_path: Path, kind: str, label: str) -> None:
 @pytest.mark.parametrize("kind", layouts.known())
 def test_every_layout_maps_to_labels_of_the_taxonomy(kind: str) -> None:
     layout = layouts.load(kind)
-    for task, known in layouts.KNOWN_LABELS.items():
+    for task, known in CLASSES.items():
         labels = getattr(layout, task)
         given = {*(labels.map or {}).values(), labels.always} - {None}
         assert given <= set(known)
-    assert set(layout.report) <= {*layouts.KNOWN_LABELS["type"], *layouts.KNOWN_LABELS["genre"]}
+    assert set(layout.report) <= {*CLASSES["type"], *CLASSES["genre"]}
     assert layout.title

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from artray.config import Section, parse, read_yaml
 from artray.errors import ConfigError
-from artray.taxonomy import GENRES, TYPES
 
 
 class Labels(Section):
@@ -65,9 +64,6 @@ class Layout(Section):
     where: dict[str, str] = Field(default_factory=dict)
     report: dict[str, int] = Field(default_factory=dict)
     note: str = ""
-
-
-KNOWN_LABELS = {"type": TYPES, "genre": GENRES}
 
 
 def known() -> dict[str, Path]:
