@@ -10,6 +10,7 @@ about the same rows, and no block holds more than one part.
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import BlockMetadata
 from ray.data.context import DataContext
 
@@ -146,6 +148,25 @@ class SplitModels(Actor):
         return self.sink(pa.concat_tables([self.models(batch) for batch in batches]), time.monotonic() - begun)
 
 
+class EndedError(Exception):
+    """What a graph raises whose end was wanted."""
+
+
+class End(ExecutionCallback):
+    """Ends a running graph from another thread: Ray asks it after every step of its loop.
+
+    The loop must be over before this process leaves Ray: a thread that is within Ray then, or comes there later, ends
+    the process with a segmentation fault (ray-project/ray issue 31145).
+    """
+
+    wanted: Final = threading.Event()
+
+    def on_execution_step(self, executor: Any) -> None:  # noqa: ARG002
+        """Raises EndedError if the end is wanted."""
+        if self.wanted.is_set():
+            raise EndedError
+
+
 def _rows(work: WorkFile, bounds: pa.Table) -> pa.Table:
     return work.rows(bounds.column("start")[0].as_py(), bounds.column("stop")[0].as_py())
 
@@ -164,6 +185,7 @@ def dataset(work: Work, spec: Spec, records: Location, *, grows: bool) -> Datase
     context.target_max_block_size = 1  # a block per row: a finished part is told of at once, not with its neighbours
     context.enable_operator_progress_bars = False
     context.raise_original_map_exception = True
+    context.custom_execution_callback_classes = [End]
     cfg = spec.profile.pipeline
     now = max(cfg.min_actors, min(actors_that_fit(cfg, resources()), cfg.max_actors or sys.maxsize))
     most = cfg.max_actors or (None if grows else now)
@@ -221,7 +243,11 @@ def _pool(least: int, first: int, most: int | None) -> ActorPoolStrategy:
 
 
 def run(graph: Dataset) -> Iterator[Done]:
-    """Run the graph; every finished part as it comes, in no order."""
+    """Run the graph; every finished part as it comes, in no order.
+
+    Raises:
+        EndedError: ``End.wanted`` was set.
+    """
     for block in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from (Done.of(text) for text in pa.table(block).column("done").to_pylist())
 

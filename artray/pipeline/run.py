@@ -6,11 +6,10 @@ The driver moves names of finished parts into the records' log and nothing else;
 archive. A run that ends early, by a signal or a failure, has committed all but its last seconds: the next one goes on.
 """
 
-import queue
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,11 +18,11 @@ import pyarrow as pa
 from artray.archive import listing, metadata
 from artray.config import Profile
 from artray.errors import ArtrayError, ConfigError, Interrupted, InvariantError, TransientError
-from artray.location import Location, first_line
+from artray.location import Location
 from artray.models import cards, registry, weights
 from artray.models.cards import Card
-from artray.pipeline import plan
-from artray.pipeline.messages import Done, Spec
+from artray.pipeline import plan, results
+from artray.pipeline.messages import Spec
 from artray.pipeline.plan import Work
 from artray.pipeline.progress import Reporter, Tally, counting
 from artray.pipeline.report import Report, Summary, embedding_of, new_run_id
@@ -38,8 +37,6 @@ SMALL_PARTS: Final = 8
 
 MANY_PARTS: Final = 1_000
 """More parts than this are put together while a run goes on: every question looks into each of them."""
-
-POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -221,8 +218,9 @@ class _Run:
             tally, meters = Tally(work.images), cluster.Meters(self.spec.run_id, work.images)
             committer = Committer(self.records, self.spec.run_id, self.spec.profile.store)
             self.reporter.start(tally)
+            finished = results.finished(lambda: graph.run(running), graph.End.wanted, self.go_on)
             try:
-                for done in _finished(lambda: graph.run(running), self.go_on):
+                for done in finished:
                     if done is not None:
                         committer.add(done)
                         tally.add(done.part.rows, done.errors)
@@ -232,6 +230,7 @@ class _Run:
                         self._compact(MANY_PARTS)
                     self.reporter.update(tally)
             finally:
+                finished.close()
                 committer.flush()
                 self._count(tally)
         if tally.done != work.images:
@@ -301,56 +300,7 @@ class _Run:
         return indexed
 
 
-def _finished(run: Callable[[], Iterator[Done]], go_on: Callable[[], None]) -> Iterator[Done | None]:
-    """What the graph yields, as it comes, and None now and then, so that commits are due in time.
-
-    Raises:
-        Interrupted: ``go_on`` raised it.
-        ArtrayError: the graph failed.
-    """
-    arrived: queue.Queue[Done | BaseException | None] = queue.Queue(maxsize=1_000)
-    threading.Thread(target=_pump, args=(run, arrived), name="artray-graph", daemon=True).start()
-    while True:
-        go_on()
-        try:
-            got = arrived.get(timeout=POLL_S)
-        except queue.Empty:
-            yield None
-            continue
-        if isinstance(got, BaseException):
-            raise _foreign(got) from got
-        if got is None:
-            return
-        yield got
-
-
-def _pump(run: Callable[[], Iterator[Done]], arrived: "queue.Queue[Done | BaseException | None]") -> None:
-    try:
-        for done in run():
-            arrived.put(done)
-        arrived.put(None)
-    except BaseException as error:  # noqa: BLE001 (handed to the thread that waits for it)
-        arrived.put(error)
-
-
-def _foreign(error: BaseException) -> ArtrayError:
-    """What a worker or Ray raised, as one of ours."""
-    from ray.exceptions import RayError
-
-    seen: BaseException | None = error
-    while seen is not None:
-        cause = getattr(seen, "cause", None)
-        if isinstance(cause, ArtrayError):
-            return cause
-        if isinstance(seen, ArtrayError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    if isinstance(error, (RayError, ConnectionError)):
-        return TransientError(f"ray: the cluster failed: {first_line(error)}; run again to resume")
-    return InvariantError(f"a worker failed: {first_line(error)}; please report this")
-
-
-@contextmanager
+@contextlib.contextmanager
 def _stopping() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; the second signal ends the process as usual."""
     stop = threading.Event()

@@ -66,7 +66,10 @@ def test_images_that_change_or_go_while_the_run_lists_them(tmp_path: Path, env: 
     assert (summary["done"] + summary["failed"], summary["vanished"]) == (1, 1)
 
 
-def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(tmp_path: Path, env: dict[str, str]) -> None:
+@pytest.mark.parametrize("after_s", [0, 2, 9])  # while actors start, too
+def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(
+    tmp_path: Path, env: dict[str, str], after_s: float
+) -> None:
     write_archive(tmp_path / "a", 600, seed=2, megapixels=(0.05, 0.1))
     settings = (*running.QUICK, "--set", "store.commit_s=0.5")
     process = subprocess.Popen(
@@ -79,7 +82,7 @@ def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(tmp_path: Path, en
     for line in process.stderr:
         if "processing" in line:
             break
-    time.sleep(9)
+    time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     told = process.stderr.read()
     assert process.wait(60) == 3, told
