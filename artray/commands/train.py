@@ -67,17 +67,34 @@ def _show(result: dict[str, Any]) -> None:
 
     for task, report in result["heads"].items():
         part = "test" if report["test"]["works"] else "val"
+        told = report[part]
         rows = [
             [name, f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}"]
-            for name, found in report[part].get("metrics", {}).items()
+            for name, found in told.get("metrics", {}).items()
         ]
-        print_parts(f"{task}, on {report[part]['works']:,} works of {part}:", console.table(["", "", "95 %"], rows))
+        print_parts(f"{task}, on {told['works']:,} works of {part}:", console.table(["", "", "95 %"], rows))
+        print_parts(*_apart(task, told, report["classes"]))
     folder = result["folder"]
     print_parts(
         f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result['chosen_by']}",
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
         _next(str(result["card"])),
     )
+
+
+def _apart(task: str, told: dict[str, Any], classes: list[str]) -> list[Any]:
+    """Tables of the F1 per class among grey works and those in colour, and per set."""
+    from artray import console
+
+    tables: list[Any] = []
+    for name, values in told.get("apart", {}).items():
+        rows = [
+            [value, *(f"{found['metrics'][f'f1 {label}']['value']:.3f}" for label in classes), f"{found['works']:,}"]
+            for value, found in values.items()
+        ]
+        if len(rows) > 1:
+            tables += [f"{task}, F1 by {name}:", console.table(["", *classes, "works"], rows)]
+    return tables
 
 
 @verb(

@@ -37,6 +37,9 @@ from artray.train.works import class_ids, rows_of
 
 MAX_FILE_BYTES: Final = 512 * MIB
 
+APART: Final = ("source", "colour")
+"""Metrics are told apart by these columns of the works, too."""
+
 Told = Callable[[Result], None]
 
 
@@ -141,9 +144,10 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, 
     shown, logits = trainer.logits(trainer.val), _viewed(trainer, rows)
     if trainer.exchange.rank:
         return
-    column = {name: [works[name][row].as_py() for row in rows.tolist()] for name in ("work_id", "part", "group")}
+    column = {name: works[name].take(rows).to_pylist() for name in ("work_id", "part", "group", *APART)}
+    apart = {name: column[name] for name in APART}
     judged = {
-        task: Judged(column["work_id"], column["part"], column["group"], labels[task][rows], logits[task])
+        task: Judged(column["work_id"], column["part"], column["group"], labels[task][rows], logits[task], apart)
         for task in profile.heads
     }
     divisors = {task: judging.temperature(as_logits(shown[task]), labels[task][trainer.val]) for task in profile.heads}

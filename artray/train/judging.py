@@ -1,6 +1,7 @@
 """Judge a trained network on works that it was not trained on: views put to the vote, intervals, calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Judged(NamedTuple):
     groups: list[str]
     truth: Ints  # int64[M]; -1 unknown
     logits: Floats  # float64[M, V, C]
+    apart: Mapping[str, Sequence[str | None]] = MappingProxyType({})  # by what else metrics are told apart
 
 
 def scores(judged: Judged, temperature: float) -> Floats:
@@ -45,25 +47,44 @@ def temperature(logits: Floats, truth: Ints) -> float:
 
 
 def report(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> dict[str, Any]:
-    """Metrics of validation and test as JSON: intervals, calibration before and after, confusion matrix."""
+    """Metrics of validation and test as JSON: intervals, calibration before and after, confusion matrix.
+
+    ``apart`` has them once more for the works of each value of ``judged.apart``, such as grey ones and those in colour:
+    a network that looks at a shortcut is found out there.
+    """
     names = profile.outputs(task)
     told: dict[str, Any] = {"classes": list(names), "temperature": divisor}
     for part in ("val", "test"):
         rows = _known(judged, part)
-        truth = judged.truth[rows]
-        entry: dict[str, Any] = {"works": len(rows), "per_class": np.bincount(truth, minlength=len(names)).tolist()}
+        entry = _entry(judged, rows, names, divisor, profile.test.resamples)
         if len(rows):
-            found = scores(judged, divisor)[rows]
-            predicted = voting.majority(found)
-            groups = [judged.groups[row] for row in rows]
-            intervals = metrics.bootstrap(truth, predicted, names, groups, profile.test.resamples)
-            entry["metrics"] = {name: interval._asdict() for name, interval in intervals.items()}
-            entry["confusion"] = metrics.confusion(truth, predicted, len(names)).tolist()
-            before = scores(judged, 1.0)[rows].mean(axis=1)
-            entry["calibration_error"] = metrics.calibration_error(found.mean(axis=1), truth)
+            truth = judged.truth[rows]
+            after, before = (scores(judged, by)[rows].mean(axis=1) for by in (divisor, 1.0))
+            entry["calibration_error"] = metrics.calibration_error(after, truth)
             entry["calibration_error_uncalibrated"] = metrics.calibration_error(before, truth)
+            entry["apart"] = {
+                name: {
+                    value: _entry(judged, rows[own == value], names, divisor, profile.test.resamples)
+                    for value in sorted({value for value in own.tolist() if value is not None})
+                }
+                for name, column in judged.apart.items()
+                for own in [np.array(column, object)[rows]]
+            }
         told[part] = entry
     return told
+
+
+def _entry(judged: Judged, rows: Ints, names: Sequence[str], divisor: float, resamples: int) -> dict[str, Any]:
+    """Counts and metrics of some works; of no works there are no metrics."""
+    truth = judged.truth[rows]
+    entry: dict[str, Any] = {"works": len(rows), "per_class": np.bincount(truth, minlength=len(names)).tolist()}
+    if len(rows):
+        predicted = voting.majority(scores(judged, divisor)[rows])
+        groups = [judged.groups[row] for row in rows]
+        intervals = metrics.bootstrap(truth, predicted, names, groups, resamples)
+        entry["metrics"] = {name: interval._asdict() for name, interval in intervals.items()}
+        entry["confusion"] = metrics.confusion(truth, predicted, len(names)).tolist()
+    return entry
 
 
 def predictions(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> pa.Table:

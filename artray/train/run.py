@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from artray import config
 from artray.errors import ConfigError
@@ -180,12 +181,16 @@ def usable(found: Found, prepared: pa.Table | None, profile: TrainProfile) -> tu
     """The works whose pictures can be read, with a part each, and what is left out of the sets, a line each."""
     names = found.works["work_id"].to_pylist()
     told = {} if prepared is None else {row["work_id"]: row for row in prepared.to_pylist()}
-    rows = [told.get(name, {"work_id": name, "error": "", "near_hash": 0}) for name in names]
+    nothing = {"error": "", "near_hash": 0, "colour": None}
+    rows = [told.get(name, {"work_id": name} | nothing) for name in names]
     good = np.array([not row["error"] for row in rows], bool)
     broken = [f"{row['work_id']}: {row['error']}: {row['error_detail']}" for row in rows if row["error"]]
     hashes = np.array([row["near_hash"] for row in rows], np.uint64)[good]
+    seen = pa.array([row["colour"] for row in rows], pa.string())
+    place, colour = found.works.schema.get_field_index("colour"), pc.coalesce(found.works["colour"], seen)
+    coloured = found.works.set_column(place, found.works.schema.field(place), colour)
     data = profile.data
-    split = splits.split(found.works.filter(pa.array(good)), hashes, data.val, data.test, data.near_bits)
+    split = splits.split(coloured.filter(pa.array(good)), hashes, data.val, data.test, data.near_bits)
     moved = [f"{work_id}: put on the side of a reproduction of the same work" for work_id in split.moved]
     return split.works, [*found.left_out, *broken, *moved]
 

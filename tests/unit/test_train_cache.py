@@ -14,7 +14,7 @@ from artray.config import ArchiveConfig
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.train.cache import Cache, Reader
-from artray.train.prepare import Prepare, near_hash
+from artray.train.prepare import GREY_CHROMA, Prepare, chroma, near_hash
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_pictures_are_kept_with_their_shorter_side_at_the_length(archive: Path, 
     told = {row["work_id"]: row for row in first}
     assert told["a.png"]["error"] == "" != told["broken.jpg"]["error"]
     assert told["a.png"]["near_hash"] != 0 == told["broken.jpg"]["near_hash"]
+    assert (told["a.png"]["colour"], told["broken.jpg"]["colour"]) == ("colour", None)
     at = given["work_id"].index("a.png")
     kept = cache.read(given["uri"][at], given["version"][at])
     assert kept is not None
@@ -71,6 +72,17 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/64px: a picture cannot be kept .*data\.cache"):
         Cache(tmp_path / "file", 64).keep("u", "v", np.zeros((8, 8, 3), np.uint8))
+
+
+def test_toned_reproductions_are_grey() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 64, axis=0)
+    grey = np.stack([ramp] * 3, axis=2)
+    assert chroma(grey) == pytest.approx(0, abs=0.1)
+    assert (
+        chroma((grey * [1.0, 0.96, 0.9]).astype(np.uint8))
+        < GREY_CHROMA
+        < chroma((grey * [1, 0.8, 0.6]).astype(np.uint8))
+    )
 
 
 def test_hashes_of_reproductions_are_near_and_of_others_far() -> None:

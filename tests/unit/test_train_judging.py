@@ -47,6 +47,16 @@ def test_a_report_has_the_metrics_of_known_works() -> None:
     assert judging.report(nothing, profile(), "type", 1.0)["test"] == {"works": 0, "per_class": [0, 0]}
 
 
+def test_metrics_are_told_apart() -> None:
+    coloured = JUDGED._replace(apart={"colour": ["grey", "grey", "grey", "colour", None]})
+    report = judging.report(coloured, profile(), "type", 1.0)
+    assert list(report["test"]["apart"]["colour"]) == ["colour", "grey"]
+    assert report["test"]["apart"]["colour"]["grey"]["confusion"] == [[0, 1], [0, 0]]
+    assert report["test"]["apart"]["colour"]["colour"]["metrics"]["f1 drawing"]["value"] == 1.0
+    assert report["val"]["apart"]["colour"]["grey"]["works"] == report["val"]["works"] == 2
+    assert report["val"]["apart"]["colour"].keys() == {"grey"}
+
+
 def test_the_temperature_changes_no_decision_and_wants_two_classes_and_a_mistake() -> None:
     sure, truth = np.array([[4.0, 0.0], [0.0, 4.0], [0.0, 4.0], [4.0, 0.0]]), np.array([0, 1, 0, -1])
     divisor = judging.temperature(sure, truth)
