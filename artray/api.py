@@ -199,6 +199,18 @@ def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[st
     return shown
 
 
+def correct(
+    store: str, image_ids: Sequence[str], *, type: str | None = None, genre: str | None = None, by: str | None = None
+) -> int:
+    """Put images' types and genres right; see artray.store.corrections. ``by``: who says so, or the user's name."""
+    import getpass
+
+    from artray.store import corrections, layout
+
+    labels = {head: label for head, label in (("type", type), ("genre", genre)) if label is not None}
+    return corrections.correct(layout.open_store(store), image_ids, labels, by or getpass.getuser())
+
+
 def export(store: str, out: str | Path, *, format: str = "parquet", embeddings: bool = False) -> dict[str, Any]:
     """The records as one file: parquet, csv or jsonl; with ``embeddings``, these too (not in CSV)."""
     from artray.store import export as write

@@ -23,7 +23,7 @@ models_app: Final = typer.Typer(help="Model cards: what models there are, and wh
 
 VERBS: Final = (
     *(make.demo, make.sample, make.process, make.index, make.status, make.verify),
-    *(ask.find, ask.sql, ask.similar, ask.show, ask.evaluate, ask.export),
+    *(ask.find, ask.sql, ask.similar, ask.show, ask.correct, ask.evaluate, ask.export),
     training.train,
     training.experiment,
     models.rehead,

@@ -1,4 +1,4 @@
-"""Verbs that ask a store: find, sql, similar, show, evaluate, export."""
+"""Verbs that ask a store, and put it right: find, sql, similar, show, correct, evaluate, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -130,6 +130,23 @@ def show(
     if out is not None:
         print_parts(f"picture: {out}")
     return None
+
+
+@verb(
+    "artray correct /store a/b.jpg c/d.jpg --type drawing",
+    "artray correct /store a/print.jpg --type none --genre portrait --by 'M. Keller'",
+)
+def correct(
+    store: StoreArgument,
+    image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Image_ids of the store.")],
+    type: Annotated[str | None, typer.Option("--type", help="painting, drawing, or none of these.")] = None,
+    genre: Annotated[str | None, typer.Option("--genre", help="For example portrait, or none.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who says so; by default the user's name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put types and genres right: kept beside the records, shown with them, and learned from (kind: corrections)."""
+    images = api.correct(store, image_ids, type=type, genre=genre, by=by)
+    print_json({"images": images}) if as_json else print_parts(f"{images:,} images put right")
 
 
 @verb("artray evaluate /store --labels labels.csv", "artray evaluate /store --labels labels.csv --out mistakes.jpg")

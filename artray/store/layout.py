@@ -5,6 +5,7 @@ STORE/lease.json            which run writes at present
 STORE/records/              a Delta Lake table: Parquet parts and a transaction log
 STORE/runs/RUN_ID.json      profile, cards, versions, counts, timings of a run
 STORE/runs/RUN_ID/          its manifest and work list
+STORE/corrections/          what people put right; see artray.store.corrections
 STORE/vectors/              the Milvus Lite collection: derived, rebuilt from records at any time
 """
 
@@ -20,6 +21,7 @@ from artray import __version__, schema
 from artray.errors import ConfigError
 from artray.location import Location
 
+OWN: Final = ("records", "runs", "corrections", "vectors", "lease.json")
 ENCODED: Final = re.compile("%[0-9A-Fa-f]{2}")
 
 
@@ -128,7 +130,7 @@ def create_store(uri: str | os.PathLike[str]) -> Store:
         raise ConfigError(f"{uri}: expected a folder, got a file; name another place for the store")
     if store.read_json("store.json") is not None:
         return open_store(uri)
-    strangers = [name for name in store.location.names() if name not in ("records", "runs", "vectors", "lease.json")]
+    strangers = [name for name in store.location.names() if name not in OWN]
     if strangers:
         raise ConfigError(f"{uri}: expected an empty folder or a store, found {strangers[0]}; name another place")
     store.location.make()

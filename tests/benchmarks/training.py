@@ -80,7 +80,7 @@ class Read:
 
 def ours(paths: Sequence[Path], size_px: int, among: exchange.Exchange) -> Callable[[], float]:
     """An epoch of artray's loop; returns its images per second."""
-    cfg, card = profile(size_px, among.workers), cards.load("efficientnet-lite0-art")
+    cfg, card = profile(size_px, among.workers), cards.load("efficientnet-lite0-imagenet")
     rows = np.arange(len(paths))
     network = fit.build(cfg, card, among)
     inputs = Pictures(cfg, fit.network_input(cfg, card), Read(paths))
@@ -119,7 +119,7 @@ class Plain(Dataset[tuple[Tensor, int]]):
 
 def bare(paths: Sequence[Path], size_px: int) -> Callable[[], float]:
     """An epoch of a plain loop; returns its images per second."""
-    file = weights.fetch(cards.load("efficientnet-lite0-art").weights["trunk"])
+    file = weights.fetch(cards.load("efficientnet-lite0-imagenet").weights["trunk"])
     trunk = trunks.load("efficientnet_lite0", weights.read_tensors(file))
     stages = trunks.stages("efficientnet_lite0", trunk)
     for name, parameter in trunk.named_parameters():

@@ -77,7 +77,7 @@ def test_fusing_leaves_no_batch_norm_behind_a_convolution_and_changes_nothing(ar
 
 
 def test_the_bundled_trunk_uses_every_tensor_of_its_file():
-    path = weights.fetch(cards.load("efficientnet-lite0-art").weights["trunk"])
+    path = weights.fetch(cards.load("efficientnet-lite0-imagenet").weights["trunk"])
     tensors = weights.read_tensors(path)
     module = trunks.load("efficientnet_lite0", tensors)
     used = {trunks._lite0_name(name) for name in tensors}

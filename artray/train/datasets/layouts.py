@@ -49,7 +49,7 @@ class Layout(Section):
 
     title: str
     url: str = ""
-    reader: Literal["table", "folders", "iconclass", "rijksmuseum"] = "table"
+    reader: Literal["table", "folders", "corrections", "iconclass", "rijksmuseum"] = "table"
     tables: dict[str, Literal["train", "val", "test"] | None] = Field(default_factory=dict)
     delimiter: str = Field(",", min_length=1, max_length=1)
     encoding: str = "utf-8-sig"

@@ -1,4 +1,4 @@
-"""Sets that are neither a table nor a folder per label."""
+"""Sets that are neither a table nor a folder per label; a store's corrections are one of them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -10,6 +10,10 @@ from artray.archive import listing
 from artray.config import ArchiveConfig
 from artray.errors import ConfigError
 from artray.location import Location
+from artray.store import corrections as corrected
+from artray.store import find, views
+from artray.store.layout import open_store
+from artray.store.records import Records
 from artray.train.datasets.items import Item
 from artray.train.datasets.layouts import Layout
 
@@ -50,10 +54,27 @@ def rijksmuseum(folder: Location, layout: Layout) -> Iterator[Item]:
         yield Item(f"xml/{entry.image_id}", name, values, None)
 
 
+def corrections(folder: Location, layout: Layout) -> Iterator[Item]:
+    """What people put right in a store of artray's; an image's metadata stand beside its labels.
+
+    Raises:
+        ConfigError: there is no such store.
+    """
+    del layout
+    store = open_store(folder.uri)
+    said = corrected.read(store)
+    with views.opened(Records.open(store)) as connection:
+        statement = "SELECT image_id, metadata FROM works WHERE image_id IN (SELECT unnest(?))"
+        held = {row["image_id"]: row["metadata"] for row in find.works(connection, statement, [[*said]])}
+    for image_id, correction in said.items():
+        labels = {head: label for head, label in correction.labels.items() if label != corrected.NONE}
+        yield Item(f"correction of {image_id}", image_id, (held.get(image_id) or {}) | labels, None)
+
+
 def _text(root: ElementTree.Element, tag: str) -> str:
     return next((element.text.strip() for element in root.iter(f"{DUBLIN_CORE}{tag}") if element.text), "")
 
 
 READERS: Final[MappingProxyType[str, Callable[[Location, Layout], Iterator[Item]]]] = MappingProxyType(
-    {"iconclass": iconclass, "rijksmuseum": rijksmuseum}
+    {"corrections": corrections, "iconclass": iconclass, "rijksmuseum": rijksmuseum}
 )

@@ -47,11 +47,12 @@ def read(source: Source, profile: TrainProfile) -> Found:
     table = place.uri.lower().endswith((".csv", ".tsv", ".txt"))
     folder = Location(place.uri.rpartition("/")[0]) if table else place
     problems: list[str] = []
-    if profile.data.embeddings is None:
+    store = profile.data.embeddings or (source.path if layout.reader == "corrections" else None)
+    if store is None:
         entries = {entry.image_id: entry for entry in listing.entries(folder, ArchiveConfig(), problems.append)}
     else:
-        entries = stored.entries(profile.data.embeddings)
-    where = f"below {folder}" if profile.data.embeddings is None else f"in {profile.data.embeddings}"
+        entries = stored.entries(store)
+    where = f"below {folder}" if store is None else f"in {store}"
     rows: dict[str, dict[str, Any]] = {}
     for item in _items(place, layout, folder, entries):
         row = _row(item, source, layout, profile, problems)
