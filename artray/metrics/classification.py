@@ -14,8 +14,6 @@ OVERALL: Final = ("micro_f1", "macro_f1", "accuracy", "mcc")
 
 BINS: Final = 15
 RESAMPLES: Final = 2_000
-TEMPERATURES: Final = (0.05, 20.0)
-"""No temperature outside of these is tried."""
 
 
 class Metrics(NamedTuple):
@@ -163,33 +161,6 @@ def calibration_error(scores: npt.ArrayLike, truth: npt.ArrayLike, bins: int = B
     bin_ids = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(bin_ids, weights=right - confidence, minlength=bins)
     return round(float(np.abs(gaps).sum() / len(table)), 12)
-
-
-def temperature(logits: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """The divisor of the logits that makes them the likeliest; it changes confidence, and no decision.
-
-    Args:
-        logits: float[N, C] of data that the model was not trained on.
-        truth: int[N].
-
-    Returns:
-        A number in :data:`TEMPERATURES`; 1 where there are no data.
-
-    Source: Guo et al. (2017), section 4.2. The negative log-likelihood is convex in 1 / T (Platt scaling without a
-    bias), so a golden-section search finds its minimum.
-    """
-    table, rows = np.asarray(logits, np.float64), np.asarray(truth, np.int64)
-    if not len(table):
-        return 1.0
-    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    golden = (np.sqrt(5) - 1) / 2
-    for _ in range(80):
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        if loss(table * left, rows) < loss(table * right, rows):
-            high = right
-        else:
-            low = left
-    return float(2 / (low + high))
 
 
 def loss(logits: Floats, truth: Counts) -> float:

@@ -18,6 +18,7 @@ from artray import __version__
 from artray.config import MIB
 from artray.errors import ConfigError
 from artray.location import Location
+from artray.metrics.calibration import Calibration
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
 from artray.train import judging, networks, stored, told
@@ -150,17 +151,18 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, 
         task: Judged(column["work_id"], column["part"], column["group"], labels[task][rows], logits[task], apart)
         for task in profile.heads
     }
-    divisors = {task: judging.temperature(as_logits(shown[task]), labels[task][trainer.val]) for task in profile.heads}
-    reports = {task: judging.report(entry, profile, task, divisors[task]) for task, entry in judged.items()}
-    table = pa.concat_tables(
-        judging.predictions(entry, profile, task, divisors[task]) for task, entry in judged.items()
-    )
+    made = {
+        task: judging.calibration(as_logits(shown[task]), labels[task][trainer.val], head.calibration)
+        for task, head in profile.heads.items()
+    }
+    reports = {task: judging.report(entry, profile, task, made[task]) for task, entry in judged.items()}
+    table = pa.concat_tables(judging.predictions(entry, profile, task, made[task]) for task, entry in judged.items())
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     (folder.location / "predictions.parquet").write_bytes(buffer.getvalue())
     network = trainer.judged
     assert isinstance(network, Network)  # an average's module is one, too
-    card = write_card(folder, network, spec, divisors, reports)
+    card = write_card(folder, network, spec, made, reports)
     best = trainer.best
     (folder.location / "result.json").write_json(
         {
@@ -192,11 +194,11 @@ def _viewed(trainer: Trainer, rows: Ints) -> dict[str, Floats]:
 
 
 def write_card(
-    folder: RunFolder, network: Network, spec: Input, divisors: dict[Any, float], reports: dict[Any, Any]
+    folder: RunFolder, network: Network, spec: Input, made: dict[Any, Calibration], reports: dict[Any, Any]
 ) -> str:
     """Write the card and its files of weights into RUN/card; returns where the card is."""
     profile, start = folder.profile, folder.card
-    tensors = dict(zip(("trunk", "heads"), networks.export(network, divisors), strict=True))
+    tensors = dict(zip(("trunk", "heads"), networks.export(network, made), strict=True))
     kept = start.weights["trunk"].model_dump(mode="json") if network.trunk is None else None
     files: dict[str, Any] = {"trunk": kept} if kept else {}  # heads alone were trained: the trunk is the start's
     for role, values in tensors.items():

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from artray.metrics import classification as metrics
+from artray.metrics.calibration import Calibration, bias_corrected, temperature
 from artray.train import voting
 from artray.train.epochs import Ints
 from artray.train.loop import as_logits
-from artray.train.profile import Task, TrainProfile
+from artray.train.profile import CalibrationKind, Task, TrainProfile
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,43 +29,46 @@ class Judged(NamedTuple):
     apart: Mapping[str, Sequence[str | None]] = MappingProxyType({})  # by what else metrics are told apart
 
 
-def scores(judged: Judged, temperature: float) -> Floats:
+def scores(judged: Judged, calibration: Calibration) -> Floats:
     """float64[M, V, C]: probabilities of every view."""
-    scaled = judged.logits / temperature
+    scaled = calibration(judged.logits)
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def temperature(logits: Floats, truth: Ints) -> float:
-    """What the logits float64[M, C] of validation, as the pipeline shows it, are divided by; truth -1 is unknown.
+def calibration(logits: Floats, truth: Ints, kind: CalibrationKind) -> Calibration:
+    """What makes the logits float64[M, C] of validation, as the pipeline shows it, the likeliest; truth -1 is unknown.
 
-    1 where that says nothing: without two classes, or without a mistake, which any confidence would suit.
+    Nothing where validation says nothing: without two classes, or without a mistake, which any confidence would suit.
     """
     known = truth >= 0
-    if len(np.unique(truth[known])) < 2 or (logits[known].argmax(axis=1) == truth[known]).all():
-        return 1.0
-    return metrics.temperature(logits[known], truth[known])
+    if kind == "none" or len(np.unique(truth[known])) < 2 or (logits[known].argmax(axis=1) == truth[known]).all():
+        return Calibration()
+    if kind == "bias_corrected":
+        return bias_corrected(logits[known], truth[known])
+    return Calibration(temperature(logits[known], truth[known]))
 
 
-def report(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> dict[str, Any]:
+def report(judged: Judged, profile: TrainProfile, task: Task, calibration: Calibration) -> dict[str, Any]:
     """Metrics of validation and test as JSON: intervals, calibration before and after, confusion matrix.
 
     ``apart`` has them once more for the works of each value of ``judged.apart``, such as grey ones and those in colour:
     a network that looks at a shortcut is found out there.
     """
     names = profile.outputs(task)
-    told: dict[str, Any] = {"classes": list(names), "temperature": divisor}
+    made = {"temperature": calibration.temperature, "shift": list(calibration.shift)}
+    told: dict[str, Any] = {"classes": list(names), "calibration": made}
     for part in ("val", "test"):
         rows = _known(judged, part)
-        entry = _entry(judged, rows, names, divisor, profile.test.resamples)
+        entry = _entry(judged, rows, names, calibration, profile.test.resamples)
         if len(rows):
             truth = judged.truth[rows]
-            after, before = (scores(judged, by)[rows].mean(axis=1) for by in (divisor, 1.0))
+            after, before = (scores(judged, by)[rows].mean(axis=1) for by in (calibration, Calibration()))
             entry["calibration_error"] = metrics.calibration_error(after, truth)
             entry["calibration_error_uncalibrated"] = metrics.calibration_error(before, truth)
             entry["apart"] = {
                 name: {
-                    value: _entry(judged, rows[own == value], names, divisor, profile.test.resamples)
+                    value: _entry(judged, rows[own == value], names, calibration, profile.test.resamples)
                     for value in sorted({value for value in own.tolist() if value is not None})
                 }
                 for name, column in judged.apart.items()
@@ -74,12 +78,14 @@ def report(judged: Judged, profile: TrainProfile, task: Task, divisor: float) ->
     return told
 
 
-def _entry(judged: Judged, rows: Ints, names: Sequence[str], divisor: float, resamples: int) -> dict[str, Any]:
+def _entry(
+    judged: Judged, rows: Ints, names: Sequence[str], calibration: Calibration, resamples: int
+) -> dict[str, Any]:
     """Counts and metrics of some works; of no works there are no metrics."""
     truth = judged.truth[rows]
     entry: dict[str, Any] = {"works": len(rows), "per_class": np.bincount(truth, minlength=len(names)).tolist()}
     if len(rows):
-        predicted = voting.majority(scores(judged, divisor)[rows])
+        predicted = voting.majority(scores(judged, calibration)[rows])
         groups = [judged.groups[row] for row in rows]
         intervals = metrics.bootstrap(truth, predicted, names, groups, resamples)
         entry["metrics"] = {name: interval._asdict() for name, interval in intervals.items()}
@@ -87,14 +93,14 @@ def _entry(judged: Judged, rows: Ints, names: Sequence[str], divisor: float, res
     return entry
 
 
-def predictions(judged: Judged, profile: TrainProfile, task: Task, divisor: float) -> pa.Table:
+def predictions(judged: Judged, profile: TrainProfile, task: Task, calibration: Calibration) -> pa.Table:
     """A row per work: what it is, what is said of it, and how sure that is.
 
     ``scores`` are the means over views, in the order of the head's outputs; ``entropy`` in [0, 1] is theirs;
     ``disagreement`` in [0, 1) is the part of the views that say otherwise.
     """
     names = profile.outputs(task)
-    found = scores(judged, divisor)
+    found = scores(judged, calibration)
     mean, predicted = found.mean(axis=1), voting.majority(found)
     return pa.table(
         {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from artray.metrics.calibration import Calibration
 from artray.models import trunks
 
 NORM_MIN: Final = 1e-6
@@ -73,12 +74,12 @@ def restrict(network: Network, architecture: str, trained: str) -> None:
                 parameter.requires_grad_(True)
 
 
-def export(network: Network, temperatures: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def export(network: Network, calibrations: Mapping[str, Calibration]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of a card's two files of weights, float32: its trunk's and its heads'.
 
     Args:
         network: what was trained.
-        temperatures: per head, what its logits are divided by.
+        calibrations: what becomes of a head's logits; nothing where it has none.
 
     Returns:
         The trunk's, empty where there is none, and the heads': ``NAME.LAYER.weight`` and ``.bias``, for embeddings of
@@ -97,12 +98,14 @@ def export(network: Network, temperatures: Mapping[str, float]) -> tuple[dict[st
             if number == 0:
                 weight = weight * network.dim**0.5
             if number == len(linear) - 1:
-                weight, bias = weight / temperatures.get(name, 1.0), bias / temperatures.get(name, 1.0)
+                made = calibrations.get(name, Calibration())
+                weight, bias = weight / made.temperature, bias / made.temperature
                 if len(weight) == 1:
                     weight, bias = (
                         torch.cat([torch.zeros_like(weight), weight]),
                         torch.cat([torch.zeros_like(bias), bias]),
                     )
+                bias = bias + torch.tensor(made.shift or [0.0], dtype=bias.dtype, device=bias.device)
             heads |= {f"{name}.{number}.weight": _kept(weight), f"{name}.{number}.bias": _kept(bias)}
     return trunk, heads
 

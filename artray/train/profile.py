@@ -13,6 +13,7 @@ from artray.taxonomy import GENRES, TYPES
 from artray.train.shown import Augmentation, CropConfig, Fraction
 
 Task: TypeAlias = Literal["type", "genre"]
+CalibrationKind: TypeAlias = Literal["none", "temperature", "bias_corrected"]
 
 CLASSES: Final[dict[str, tuple[str, ...]]] = {"type": TYPES, "genre": GENRES}
 
@@ -90,6 +91,8 @@ class HeadConfig(Section):
         weight: of this head's loss among those of several.
         hidden: sizes of hidden fully connected layers, with ReLU; none for one layer. The report's best model has
             four layers (section 4.2), of sizes that it does not tell.
+        calibration: what validation corrects at the end: ``temperature`` how sure the head is, ``bias_corrected`` also
+            how often it says which class; or ``none``. See artray.metrics.calibration; not in the report.
     """
 
     classes: tuple[str, ...] | None = None
@@ -98,6 +101,7 @@ class HeadConfig(Section):
     class_weight: float = Field(0.0, ge=0, le=4)
     weight: float = Field(1.0, gt=0)
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    calibration: CalibrationKind = "temperature"
 
     @field_validator("classes")
     @classmethod

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from artray.metrics import classification as judged
-from artray.metrics.classification import bootstrap, calibration_error, confusion, entropy, metrics, named, temperature
+from artray.metrics.calibration import TEMPERATURES, Calibration, bias_corrected, temperature
+from artray.metrics.classification import bootstrap, calibration_error, confusion, entropy, metrics, named
 
 NAMES = ("a", "b", "c")
 
@@ -93,7 +93,44 @@ def test_calibration() -> None:
     sharp = torch.softmax(torch.from_numpy(logits * 3), 1).numpy()
     assert calibration_error(sharp, truth) > 0.1
     assert temperature(np.empty((0, 3)), []) == 1.0
-    assert temperature([[9.0, 0.0]], [0]) == pytest.approx(judged.TEMPERATURES[0], rel=0.01)  # nothing to be unsure of
+    assert temperature([[9.0, 0.0]], [0]) == pytest.approx(TEMPERATURES[0], rel=0.01)  # nothing to be unsure of
+
+
+def test_bias_corrected_calibration_finds_what_was_done_to_the_logits() -> None:
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 2, (20_000, 3))
+    chances = torch.softmax(torch.from_numpy(logits), 1).numpy()
+    truth = (chances.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
+    shift = np.array([1.0, -0.5, -0.5])
+    found = bias_corrected((logits - shift) * 2, truth)
+    assert found.temperature == pytest.approx(2.0, rel=0.03)
+    assert found.shift == pytest.approx(shift, abs=0.05)
+    assert found((logits - shift) * 2) == pytest.approx(logits, abs=0.4)
+    # as torch's own optimiser finds it
+    scale, bias = torch.ones(1, dtype=torch.float64, requires_grad=True), torch.zeros(3, dtype=torch.float64)
+    bias.requires_grad_(True)
+    few, known = torch.from_numpy(logits[:200] * 3 + shift), torch.from_numpy(truth[:200])
+    optimiser = torch.optim.LBFGS([scale, bias], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        nll = torch.nn.functional.cross_entropy(few * scale + bias, known)
+        free = bias[1:] - bias[0]
+        total = nll + ((scale - 1).square().sum() + free.square().sum()) / (2 * 200)
+        total.backward()
+        return total
+
+    optimiser.step(closure)
+    ours = bias_corrected(few.numpy(), truth[:200])
+    assert ours.temperature == pytest.approx(1 / float(scale.detach()), rel=1e-3)
+    assert np.array(ours.shift) == pytest.approx((bias - bias.mean()).detach().numpy(), abs=1e-3)
+
+
+def test_bias_corrected_calibration_stays_finite() -> None:
+    apart = bias_corrected([[9.0, 0.0], [0.0, 9.0]] * 3, [0, 1] * 3)
+    assert np.isfinite([apart.temperature, *apart.shift]).all()
+    assert bias_corrected(np.empty((0, 3)), []) == Calibration()
+    assert Calibration(2.0, (1.0, -1.0))(np.array([[2.0, 4.0]])).tolist() == [[2.0, 1.0]]
 
 
 def test_entropy() -> None:

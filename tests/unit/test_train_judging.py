@@ -10,6 +10,7 @@ from PIL import Image
 
 from artray.errors import ConfigError, TransientError
 from artray.location import Location
+from artray.metrics.calibration import Calibration
 from artray.train import judging, told
 from artray.train.checkpoints import Checkpoints
 from artray.train.judging import Judged
@@ -36,7 +37,7 @@ JUDGED = Judged(
 
 
 def test_a_report_has_the_metrics_of_known_works() -> None:
-    report = judging.report(JUDGED, profile(), "type", 1.0)
+    report = judging.report(JUDGED, profile(), "type", Calibration())
     assert report["classes"] == ["painting", "drawing"]
     assert (report["val"]["works"], report["test"]["works"]) == (2, 2)
     assert report["val"]["metrics"]["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
@@ -44,12 +45,12 @@ def test_a_report_has_the_metrics_of_known_works() -> None:
     assert report["test"]["metrics"]["f1 painting"]["value"] == 0.0
     assert json.loads(json.dumps(report)) == report
     nothing = JUDGED._replace(truth=np.full(5, -1))
-    assert judging.report(nothing, profile(), "type", 1.0)["test"] == {"works": 0, "per_class": [0, 0]}
+    assert judging.report(nothing, profile(), "type", Calibration())["test"] == {"works": 0, "per_class": [0, 0]}
 
 
 def test_metrics_are_told_apart() -> None:
     coloured = JUDGED._replace(apart={"colour": ["grey", "grey", "grey", "colour", None]})
-    report = judging.report(coloured, profile(), "type", 1.0)
+    report = judging.report(coloured, profile(), "type", Calibration())
     assert list(report["test"]["apart"]["colour"]) == ["colour", "grey"]
     assert report["test"]["apart"]["colour"]["grey"]["confusion"] == [[0, 1], [0, 0]]
     assert report["test"]["apart"]["colour"]["colour"]["metrics"]["f1 drawing"]["value"] == 1.0
@@ -59,17 +60,19 @@ def test_metrics_are_told_apart() -> None:
 
 def test_the_temperature_changes_no_decision_and_wants_two_classes_and_a_mistake() -> None:
     sure, truth = np.array([[4.0, 0.0], [0.0, 4.0], [0.0, 4.0], [4.0, 0.0]]), np.array([0, 1, 0, -1])
-    divisor = judging.temperature(sure, truth)
-    assert divisor > 1  # too sure of a mistake
-    assert judging.temperature(sure[:2], truth[:2]) == 1.0  # all right
-    assert judging.temperature(sure, np.array([0, 0, 0, -1])) == 1.0  # one class
-    assert judging.temperature(sure[:0], truth[:0]) == 1.0
-    same = judging.report(JUDGED, profile(), "type", divisor)["test"]["confusion"]
+    made = judging.calibration(sure, truth, "temperature")
+    assert made.temperature > 1  # too sure of a mistake
+    assert not made.shift
+    for logits, ids in [(sure[:2], truth[:2]), (sure, np.array([0, 0, 0, -1])), (sure[:0], truth[:0])]:
+        assert judging.calibration(logits, ids, "temperature") == Calibration()  # all right; one class; nothing
+    assert judging.calibration(sure, truth, "none") == Calibration()
+    assert judging.calibration(sure, truth, "bias_corrected").shift[1] < 0  # "drawing" was said too often
+    same = judging.report(JUDGED, profile(), "type", made)["test"]["confusion"]
     assert same == [[0, 1], [0, 1]]
 
 
 def test_predictions_say_how_sure_they_are() -> None:
-    rows = {row["work_id"]: row for row in judging.predictions(JUDGED, profile(), "type", 1.0).to_pylist()}
+    rows = {row["work_id"]: row for row in judging.predictions(JUDGED, profile(), "type", Calibration()).to_pylist()}
     assert rows["t1"] == {
         "work_id": "t1",
         "part": "test",

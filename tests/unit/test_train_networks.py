@@ -6,6 +6,7 @@ from torch import nn
 
 from artray.classify.heads import Head, Layer
 from artray.errors import ConfigError
+from artray.metrics.calibration import Calibration
 from artray.models import trunks
 from artray.train import networks
 from artray.train.networks import Network
@@ -52,7 +53,7 @@ def test_a_trunk_without_stages_is_trained_whole_or_not() -> None:
 
 def test_what_is_kept_gives_the_pipeline_the_same_scores() -> None:
     made = network().eval()
-    trunk, heads = networks.export(made, {"genre": 2.0})
+    trunk, heads = networks.export(made, {"type": Calibration(0.5, (0.25, -0.25)), "genre": Calibration(2.0)})
     features = torch.randn(3, 512)
     unit = nn.functional.normalize(features)
     with torch.inference_mode():
@@ -61,7 +62,7 @@ def test_what_is_kept_gives_the_pipeline_the_same_scores() -> None:
         logits = alone(features)
         assert alone(unit)["type"].numpy() == pytest.approx(logits["type"].numpy(), abs=1e-5)  # length does not matter
     expected = {
-        "type": torch.cat([1 - logits["type"].sigmoid(), logits["type"].sigmoid()], dim=1),
+        "type": torch.cat([1 - (shifted := (logits["type"] / 0.5 - 0.5).sigmoid()), shifted], dim=1),
         "genre": (logits["genre"] / 2.0).softmax(dim=1),
     }
     for name, layers in (("type", 1), ("genre", 4)):
