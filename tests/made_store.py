@@ -1,14 +1,22 @@
 """Made rows: records of a store without an archive or a model, as many as wanted, the same for the same seed."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
+from safetensors.numpy import save_file
 
 from artray import schema, taxonomy
+from artray.config import Profile
+from artray.models import trunks
+from artray.models.cards import Card
+from artray.pipeline.report import Report, embedding_of
 from artray.store.layout import Store, create_store
 from artray.store.records import Records
 
@@ -29,6 +37,52 @@ def store(folder: os.PathLike[str] | str, rows: int, dim: int = 8, seed: int = 0
     records = Records.create(made)
     for table in tables(rows, dim, seed, batch):
         records.append(table)
+    return made
+
+
+def card(folder: Path, name: str, seed: int, architecture: str = "resnet18", **changes: Any) -> Path:
+    """A card without weights for its trunk, and random heads."""
+    random, dim, tensors = np.random.default_rng(seed), trunks.dim(architecture), {}
+    for task, names in (("type", taxonomy.TYPES), ("genre", taxonomy.GENRES)):
+        tensors |= {
+            f"{task}.0.weight": random.normal(size=(len(names), dim)).astype(np.float32) * 20,
+            f"{task}.0.bias": random.normal(size=len(names)).astype(np.float32),
+        }
+    save_file(tensors, folder / f"{name}.safetensors")
+    digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
+    values = {
+        "name": name,
+        "task": "classify",
+        "architecture": architecture,
+        "input": {"size_px": 64, "mean": [127, 127, 127], "std": [128, 128, 128]},
+        "yields": ["type", "genre", "embedding"],
+        "heads": {"type": list(taxonomy.TYPES), "genre": list(taxonomy.GENRES)},
+        "weights": {
+            "trunk": {"uri": "torchvision://ResNet18_Weights.IMAGENET1K_V1"},
+            "heads": {"uri": f"{name}.safetensors", "sha256": digest},
+        },
+        "embedding_dim": dim,
+        "licence": "none",
+        "source": "tests",
+    } | changes
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def classified(folder: os.PathLike[str] | str, rows: int, maker: Card, batch: int = 10_000) -> Store:
+    """A store of made rows whose embeddings are a card's, with that card's run."""
+    made = create_store(folder)
+    records, place = Records.create(made), schema.RECORD.get_field_index("models")
+    for table in tables(rows, maker.embedding_dim, 0, batch):
+        models = pa.array([f"{maker.name}@{maker.fingerprint()},decode@640"] * table.num_rows, pa.string())
+        records.append(table.set_column(place, schema.RECORD.field(place), models))
+    classify = Profile(name="made").classify.model_copy(update={"cards": (maker.name,)})
+    with Report(made, "/archive", "run-1", Profile(name="made").model_copy(update={"classify": classify}), [maker]):
+        pass
+    made.write_json(
+        "store.json", (made.read_json("store.json") or {}) | {"archive": "/archive", "embedding": embedding_of(maker)}
+    )
     return made
 
 

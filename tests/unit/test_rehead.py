@@ -1,93 +1,37 @@
 """New labels from stored embeddings: the classify stage's own, exactly once, and the old ones are still there."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
 from deltalake import DeltaTable
-from safetensors.numpy import save_file
 
 from artray.classify import heads
-from artray.config import Profile
 from artray.errors import ConfigError
 from artray.location import Location
-from artray.models import cards, trunks
-from artray.pipeline import rehead as module
+from artray.models import cards
 from artray.pipeline.progress import Silent
 from artray.pipeline.rehead import labelled, rehead
-from artray.pipeline.report import Report
 from artray.store import rewrite
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.taxonomy import GENRES, TYPES
+from artray.taxonomy import TYPES
 from artray.train import exchange, fit, run, stored
 from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
 from tests import made_store
+from tests.made_store import card
 
 DIM = 512
 ROWS = 300
 
 
-def card(folder: Path, name: str, seed: int, **changes: Any) -> Path:
-    """A card of resnet18 without weights for its trunk, and random heads."""
-    random = np.random.default_rng(seed)
-    tensors = {}
-    for task, names in (("type", TYPES), ("genre", GENRES)):
-        tensors |= {
-            f"{task}.0.weight": random.normal(size=(len(names), DIM)).astype(np.float32) * 20,
-            f"{task}.0.bias": random.normal(size=len(names)).astype(np.float32),
-        }
-    save_file(tensors, folder / f"{name}.safetensors")
-    digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
-    values = {
-        "name": name,
-        "task": "classify",
-        "architecture": "resnet18",
-        "input": {"size_px": 64, "mean": [127, 127, 127], "std": [128, 128, 128]},
-        "yields": ["type", "genre", "embedding"],
-        "heads": {"type": list(TYPES), "genre": list(GENRES)},
-        "weights": {
-            "trunk": {"uri": "torchvision://ResNet18_Weights.IMAGENET1K_V1"},
-            "heads": {"uri": f"{name}.safetensors", "sha256": digest},
-        },
-        "embedding_dim": trunks.dim("resnet18"),
-        "licence": "none",
-        "source": "this test",
-    } | changes
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """Made rows whose embeddings a card made, with that card's run."""
-    old = cards.load(card(tmp_path, "old", 1))
-    made = made_store.store(tmp_path / "store", ROWS, dim=DIM, batch=100)
-    records = Records.open(made)
-    models = f"{old.name}@{old.fingerprint()},decode@640"
-    table = records.delta().to_pyarrow_table()
-    column = pa.array([models] * len(table), pa.string())
-    records.delta().delete()
-    records = Records.open(made)
-    for start in range(0, ROWS, 100):
-        part = table.set_column(table.schema.get_field_index("models"), "models", column).slice(start, 100)
-        records.append(part.cast(module.schema.RECORD))
-    profile = Profile(name="test").model_copy(
-        update={"classify": Profile(name="x").classify.model_copy(update={"cards": ("old",)})}
-    )
-    with Report(made, "/archive", "run-1", profile, [old]):
-        pass
-    embedding = {"card": old.name, "fingerprint": old.fingerprint(), "dimension": DIM}
-    made.write_json(
-        "store.json", (made.read_json("store.json") or {}) | {"archive": "/archive", "embedding": embedding}
-    )
-    return made
+    return made_store.classified(tmp_path / "store", ROWS, cards.load(card(tmp_path, "old", 1)), batch=100)
 
 
 def rows(store: Store, version: int | None = None) -> dict[str, dict[str, Any]]:
