@@ -224,15 +224,24 @@ def train(
     profile: str | Path,
     out: str | Path | None = None,
     *,
+    data: str | None = None,
     set: Sequence[str] = (),
     reporter: "Reporter | None" = None,
 ) -> dict[str, Any]:
-    """Train a classifier; see artray.train.run.train. The folder is by default runs/NAME, of the profile's name."""
+    """Train a classifier; see artray.train.run.train.
+
+    Args:
+        profile: a YAML file, or the name of a model that artray ships.
+        out: the training's folder; by default runs/NAME, of the profile's name.
+        data: the folder that its sets' paths are below; by default the profile's own.
+        set: ``section.key=value`` each.
+        reporter: is told how far it is.
+    """
     from artray.location import Location
     from artray.pipeline.progress import Silent
     from artray.train import run
 
-    resolved = run.load(profile, set)
+    resolved = run.load(profile, set, data)
     with reporter or Silent() as told:
         return run.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
 
@@ -249,11 +258,11 @@ def evaluate(store: str, labels: str | Path, *, out: str | Path | None = None) -
     return told
 
 
-def labels(profile: str | Path, *, set: Sequence[str] = ()) -> dict[str, Any]:
+def labels(profile: str | Path, *, data: str | None = None, set: Sequence[str] = ()) -> dict[str, Any]:
     """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
     from artray.train import run
 
-    found = run.read(run.load(profile, set))
+    found = run.read(run.load(profile, set, data))
     return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}
 
 

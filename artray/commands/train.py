@@ -17,10 +17,14 @@ Overrides = Annotated[
     "artray train type.yaml --check",
     "artray train type.yaml --out /runs/type --set optimiser.lr=0.001",
     "artray train type.yaml --out s3://museum/runs/type --set workers.workers=8 --set workers.device=cuda",
+    "artray train efficientnet-lite0-art --data ../shared/data",
 )
 def train(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A YAML file; docs/training.md lists every key.")],
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="A YAML file (docs/training.md), or a model of artray's.")
+    ],
     out: Annotated[str | None, typer.Option(help="The training's folder or s3://...; by default runs/NAME.")] = None,
+    data: Annotated[str | None, typer.Option(help="The folder that its sets lie below; by default its own.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only read the labels, and say what cannot be used.")] = False,
     overrides: Overrides = None,
     as_json: Json = False,
@@ -29,9 +33,9 @@ def train(
     from artray.pipeline.progress import reporter
 
     if check:
-        _check(api.labels(profile, set=overrides or ()), as_json)
+        _check(api.labels(profile, data=data, set=overrides or ()), as_json)
         return
-    result = api.train(profile, out, set=overrides or (), reporter=reporter())
+    result = api.train(profile, out, data=data, set=overrides or (), reporter=reporter())
     if as_json:
         print_json(result)
         return

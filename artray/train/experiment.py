@@ -375,14 +375,8 @@ def rooted(values: Mapping[str, Any], root: str) -> dict[str, Any]:
     sources = values.get("data", {}).get("sources")
     if not sources:
         return dict(values)
-    placed = [entry | {"path": _below(root, entry.get("path", ""))} for entry in sources]
+    placed = [entry | {"path": run.below(root, entry.get("path", ""))} for entry in sources]
     return merged(values, {"data": {"sources": placed}})
-
-
-def _below(root: str, path: str) -> str:
-    if "://" in path or Path(path).is_absolute():
-        return path
-    return f"{root.rstrip('/')}/{path}" if "://" in root else str(Path(root).absolute() / path)
 
 
 def slug(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -38,23 +39,37 @@ class Found(NamedTuple):
     sets: list[dict[str, Any]]  # per set: title, counts per class, what the report counted
 
 
-def load(profile: str | Path, overrides: Sequence[str] = ()) -> TrainProfile:
-    """A training's profile from a YAML file; paths of sets are relative to the file.
+def shipped() -> dict[str, Path]:
+    """The profiles that artray's own models were trained with, by the model's name."""
+    folder = Path(str(resources.files("artray.train") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = None) -> TrainProfile:
+    """A training's profile from a YAML file, or one of :func:`shipped`.
+
+    Args:
+        profile: its file or name.
+        overrides: ``section.key=value``.
+        data: the folder that its sets' paths are below; None for the file's own, of a shipped one the current folder.
 
     Raises:
         ConfigError: it cannot be read, or a key is wrong.
     """
-    found = config.load_as(TrainProfile, profile, overrides, {})
-    anchor = Path(profile).absolute().parent
-    data = found.data
-    sources = tuple(source.model_copy(update={"path": _at(anchor, source.path)}) for source in data.sources)
-    places = {name: _at(anchor, path) for name in ("cache", "embeddings") if (path := getattr(data, name)) is not None}
-    return found.model_copy(update={"data": data.model_copy(update={"sources": sources, **places})})
+    known = shipped()
+    found = config.load_as(TrainProfile, profile, overrides, known)
+    anchor = "." if str(profile) in known else str(Path(profile).absolute().parent)
+    sets = tuple(each.model_copy(update={"path": below(data or anchor, each.path)}) for each in found.data.sources)
+    places = {name: below(anchor, path) for name in ("cache", "embeddings") if (path := getattr(found.data, name))}
+    return found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **places})})
 
 
-def _at(anchor: Path, path: str) -> str:
-    """A path of a profile, made absolute: workers run elsewhere."""
-    return path if "://" in path else str(anchor / Path(path).expanduser())
+def below(root: str, path: str) -> str:
+    """A path below a folder or S3 prefix, made absolute, as workers run elsewhere; one that is absolute stays."""
+    own = path if "://" in path else str(Path(path).expanduser())
+    if "://" in own or Path(own).is_absolute():
+        return own
+    return f"{root.rstrip('/')}/{own}" if "://" in root else str(Path(root).absolute() / own)
 
 
 def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str, Any]:

@@ -76,6 +76,19 @@ def test_paths_are_the_profiles(tmp_path: Path) -> None:
         run.load(tmp_path / "none.yaml")
 
 
+def test_sets_lie_below_the_folder_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(yaml.safe_dump(GOOD))
+    assert run.load(file, data="s3://bucket/sets/").data.sources[0].path == "s3://bucket/sets/labels.csv"
+    monkeypatch.chdir(tmp_path)
+    assert run.load(file, data="sets").data.sources[0].path == str(tmp_path / "sets" / "labels.csv")
+    for name in run.shipped():
+        recipe = run.load(name)
+        assert recipe.name == name
+        assert recipe.data.sources[0].path == str(tmp_path / "art.csv")
+        assert set(recipe.outputs("genre")) == set(cards.load(name).heads["genre"])
+
+
 WORKS = {
     "none of 'drawing'": [("painting", "train")] * 4 + [("drawing", "val")],
     "data.val: .* drawing among them, got painting": [("painting", "train"), ("drawing", "train"), ("painting", "val")]
