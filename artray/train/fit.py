@@ -157,6 +157,7 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, 
     }
     reports = {task: judging.report(entry, profile, task, made[task]) for task, entry in judged.items()}
     table = pa.concat_tables(judging.predictions(entry, profile, task, made[task]) for task, entry in judged.items())
+    (folder.location / "report.md").write_bytes(judging.markdown(profile.name, reports).encode())
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     (folder.location / "predictions.parquet").write_bytes(buffer.getvalue())

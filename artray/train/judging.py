@@ -117,6 +117,55 @@ def predictions(judged: Judged, profile: TrainProfile, task: Task, calibration: 
     )
 
 
+def markdown(name: str, reports: Mapping[Any, dict[str, Any]]) -> str:
+    """Every head's report as Markdown: the test, or validation where there is none."""
+    lines = [f"# {name}", ""]
+    for task, told in reports.items():
+        part = "test" if told["test"]["works"] else "val"
+        entry, classes = told[part], told["classes"]
+        lines += [
+            f"## {task}, on {entry['works']:,} works of {part}",
+            "",
+            "| | value | 95 % interval |",
+            "|---|---:|---|",
+        ]
+        lines += [f"| {metric} | {_shown(found)} |" for metric, found in entry.get("metrics", {}).items()]
+        if "calibration_error" in entry:
+            before, after = entry["calibration_error_uncalibrated"], entry["calibration_error"]
+            lines.append(f"| calibration error | {after:.3f} | {before:.3f} before calibration |")
+        lines += ["", *_matrix(entry, classes)]
+        for by, values in entry.get("apart", {}).items():
+            lines += [
+                f"F1 by {by}:",
+                "",
+                f"| {by} | works | {' | '.join(classes)} | mcc |",
+                "|---" * (len(classes) + 3) + "|",
+            ]
+            for value, found in values.items():
+                cells = [f"{_whole(found['metrics'][f'f1 {each}'])}" for each in classes]
+                lines.append(
+                    f"| {value} | {found['works']:,} | {' | '.join(cells)} | {_whole(found['metrics']['mcc'])} |"
+                )
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _matrix(entry: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """The confusion matrix: a row per true class."""
+    if "confusion" not in entry:
+        return []
+    rows = [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, entry["confusion"], strict=True)]
+    return [f"| is, taken for | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|", *rows, ""]
+
+
+def _shown(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.3f} | {found['low']:.3f} to {found['high']:.3f}"
+
+
+def _whole(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
 def named(ids: Ints, names: Sequence[str]) -> list[str | None]:
     """Class names of ids; None for those that are unknown."""
     return [names[class_id] if class_id >= 0 else None for class_id in ids.tolist()]

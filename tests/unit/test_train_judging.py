@@ -56,6 +56,13 @@ def test_metrics_are_told_apart() -> None:
     assert report["test"]["apart"]["colour"]["colour"]["metrics"]["f1 drawing"]["value"] == 1.0
     assert report["val"]["apart"]["colour"]["grey"]["works"] == report["val"]["works"] == 2
     assert report["val"]["apart"]["colour"].keys() == {"grey"}
+    page = judging.markdown("mine", {"type": report})
+    assert "## type, on 2 works of test" in page
+    assert "| f1 drawing | 0.667 | 0.667 to 0.667 |" in page
+    assert "| painting | 0 | 1 |" in page
+    assert "| grey | 1 | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) |" in page
+    nothing = judging.report(JUDGED._replace(truth=np.full(5, -1)), profile(), "type", Calibration())
+    assert "## type, on 0 works of val" in judging.markdown("mine", {"type": nothing})
 
 
 def test_the_temperature_changes_no_decision_and_wants_two_classes_and_a_mistake() -> None:
