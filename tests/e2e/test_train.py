@@ -76,6 +76,7 @@ def test_the_card_classifies_in_the_pipeline_as_it_was_judged(
     card = yaml.safe_load(Path(undisturbed["card"]).read_text())
     assert card["metrics"]["type"]["works"] == undisturbed["heads"]["type"]["test"]["works"] > 0
     assert (folder / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "| f1 drawing |" in (folder / "run" / "report.md").read_text()
     cards = f"classify.cards=[{undisturbed['card']}]"
     store = folder / "store"
     running.run("process", folder / "pictures", store, *running.QUICK, "--set", cards, env=env)
