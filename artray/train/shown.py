@@ -76,6 +76,20 @@ class Grey(Section):
     p: Fraction = 1.0
 
 
+class Tone(Section):
+    """Without its colours, on tinted paper and in a tinted ink, as sepia photographs and chalk drawings are.
+
+    With ``grey`` before it, neither colours nor their absence tell what a work is. Not in the report.
+
+    Args:
+        saturation: of paper and ink, at most.
+    """
+
+    name: Literal["tone"]
+    saturation: Fraction = 0.5
+    p: Fraction = 0.2
+
+
 class Blur(Section):
     """A Gaussian blur; section 4.2 names it without parameters, these are torchvision's for the standard deviation."""
 
@@ -94,7 +108,8 @@ class RandAugment(Section):
 
 
 Augmentation: TypeAlias = Annotated[
-    Flip | Perspective | Rotation | Affine | ColourJitter | Grey | Blur | RandAugment, Field(discriminator="name")
+    Flip | Perspective | Rotation | Affine | ColourJitter | Grey | Tone | Blur | RandAugment,
+    Field(discriminator="name"),
 ]
 
 

@@ -7,6 +7,7 @@ The operations are those of torchvision.transforms.v2 on PIL images, which is wh
 as the pipeline does it (:mod:`artray.classify.inputs`), for what is trained on must look like what is classified.
 """
 
+import colorsys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -31,6 +32,31 @@ BORDER_PX: Final = 20
 """What a borderless crop leaves out at every side. Source: report, Image Classification, section 4.2."""
 
 
+class _Toned(torch.nn.Module):
+    """Greys between an ink and a paper, both from red to yellow."""
+
+    HUES: Final = (0.0, 0.16)
+    INK: Final = (0.0, 0.35)
+    PAPER: Final = (0.7, 1.0)
+
+    def __init__(self, saturation: float) -> None:
+        super().__init__()
+        self.saturation = saturation
+
+    def forward(self, picture: Pillow.Image) -> Pillow.Image:
+        """RGB to RGB."""
+        ink, paper = self._colour(self.INK), self._colour(self.PAPER)
+        light = np.asarray(picture.convert("L"), np.float32)[..., None] / 255
+        return Pillow.fromarray((255 * (ink + (paper - ink) * light)).round().astype(np.uint8))
+
+    def _colour(self, values: tuple[float, float]) -> NDArray[np.float32]:
+        """float32[3] in [0, 1], by lot."""
+        hue, saturation, value = torch.rand(3).tolist()
+        low, high = self.HUES
+        chosen = (low + (high - low) * hue, saturation * self.saturation, values[0] + (values[1] - values[0]) * value)
+        return np.array(colorsys.hsv_to_rgb(*chosen), np.float32)
+
+
 MAKERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
     {
         "horizontal_flip": lambda cfg: v2.RandomHorizontalFlip(cfg.p),
@@ -41,6 +67,7 @@ MAKERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         ),
         "colour_jitter": lambda cfg: v2.ColorJitter(cfg.brightness, cfg.contrast, cfg.saturation, cfg.hue),
         "grey": lambda cfg: v2.RandomGrayscale(cfg.p),
+        "tone": lambda cfg: v2.RandomApply([_Toned(cfg.saturation)], cfg.p),
         "blur": lambda cfg: v2.RandomApply([v2.GaussianBlur(cfg.kernel_px | 1, cfg.sigma)], cfg.p),
         "rand_augment": lambda cfg: v2.RandAugment(cfg.operations, cfg.magnitude),
     }
