@@ -1,5 +1,7 @@
 """What an epoch shows of a picture, and what is judged of it."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -65,6 +67,26 @@ def test_views_are_as_many_as_said_and_mirrored_in_pairs() -> None:
     assert mirrored.equal(one.flip(-1))
     ten = views(PICTURE, SPEC, "ten_crop", 80)
     assert ten[9].equal(ten[4].flip(-1))  # the centre
+
+
+def test_toned_pictures_have_one_ink_on_one_paper() -> None:
+    toned = MAKERS["tone"](augmentation(name="tone", p=1.0))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        ramp = Pillow.fromarray(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(4, axis=0))
+        ink, paper = _ends(toned, ramp)
+        assert (ink <= 90).all()  # dark
+        assert paper.max() >= 178  # light
+        for colour in (ink, paper):
+            assert colour[0] >= colour[1] >= colour[2]  # from red to yellow
+            assert colour.max() - colour.min() <= 0.5 * colour.max() + 1  # no more saturated than said
+
+
+def _ends(toned: Callable[[Pillow.Image], Pillow.Image], ramp: Pillow.Image) -> tuple[np.ndarray, np.ndarray]:
+    """What black and white become."""
+    row = np.asarray(toned(ramp))[0].astype(int)
+    assert (np.abs(np.diff(row, axis=0)) <= 1).all()  # and greys lie between
+    return row[0], row[-1]
 
 
 def test_borders_are_left_out() -> None:
