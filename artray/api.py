@@ -279,6 +279,7 @@ def experiment(
     from artray.location import Location
     from artray.pipeline.progress import Silent
     from artray.train import experiment as grid
+    from artray.train import tables
 
     loaded = grid.load(str(name), set, small=small, data=data)
     folder = Location.of(out or Path("experiments") / loaded.name)
@@ -286,7 +287,7 @@ def experiment(
         lines = grid.conduct(loaded, folder, told)
     return {
         "folder": folder.uri,
-        "markdown": grid.markdown(loaded, lines),
+        "markdown": tables.markdown(loaded, lines),
         "rows": [
             {"name": line.row.name, "measured": line.values, "published": list(line.row.published)} for line in lines
         ],

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -247,11 +247,27 @@ def _told(model: type[BaseModel], error: ValidationError) -> str:
 
 def _keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The names that are known where an unknown one was found."""
-    current: Any = model
+    current: list[type[BaseModel]] = [model]
     for part in location[:-1]:
-        field = getattr(current, "model_fields", {}).get(part)
-        current = field.annotation if field else current
-    return list(getattr(current, "model_fields", {}))
+        fields = [each.model_fields[part].annotation for each in current if part in each.model_fields]
+        if fields:
+            current = [inner for annotation in fields for inner in _models(annotation)]
+        else:  # a place in a list, a key of a mapping, or the name that says which of several models it is
+            current = [each for each in current if part in _tags(each)] or current
+    return list(dict.fromkeys(name for each in current for name in each.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in a type, however deep in lists, mappings and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for argument in get_args(annotation) for inner in _models(argument)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    """What its ``name`` may be, where that tells it from others."""
+    field = model.model_fields.get("name")
+    return get_args(field.annotation) if field else ()
 
 
 def override_value(values: dict[str, Any], override: str) -> None:

@@ -55,15 +55,22 @@ def _check(found: dict[str, Any], as_json: bool) -> None:
         print_json(found)
     else:
         for entry in found["sets"]:
-            rows = [
-                [task, name, f"{count:,}", f"{entry['report'][name]:,}" if name in entry["report"] else ""]
-                for task, counts in entry["counts"].items()
-                for name, count in counts.items()
-            ]
-            print_parts(f"{entry['set']}: {entry['title']}", console.table(["", "class", "works", "report"], rows))
+            table = console.table(["", "class", "works", "report"], _counted(entry))
+            print_parts(f"{entry['set']}: {entry['title']}", *([entry["note"]] if entry["note"] else []), table)
         print_parts(*found["left_out"], f"{found['works']:,} works; {len(found['left_out']):,} lines cannot be used")
     if found["left_out"]:
         raise typer.Exit(EXIT_PROMISE)
+
+
+def _counted(entry: dict[str, Any]) -> list[list[str]]:
+    """A set's classes, those of the report that it lacks among them."""
+    found = {name for counts in entry["counts"].values() for name in counts}
+    lacking = [["", name, "0", f"{count:,}"] for name, count in entry["report"].items() if name not in found]
+    return [
+        [task, name, f"{count:,}", f"{entry['report'][name]:,}" if name in entry["report"] else ""]
+        for task, counts in entry["counts"].items()
+        for name, count in counts.items()
+    ] + lacking
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -91,6 +91,7 @@ class Card(Section):
         source: who made it, and where it is described.
         training_data: what it was trained on.
         metrics: what was measured, and on what.
+        training: of a card that ``artray train`` wrote: its profile, a hash of the data, artray's revision.
         notes: what a user should know.
     """
 
@@ -110,6 +111,7 @@ class Card(Section):
     source: str
     training_data: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
     notes: str = ""
 
     @field_validator("labels")

@@ -4,15 +4,26 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from artray.train import sampling
 from artray.train.exchange import Exchange
-from artray.train.profile import TrainProfile
+from artray.train.profile import Task, TrainProfile
 from artray.train.sampling import Share
+from artray.train.works import PARTS, class_ids, rows_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-Labels: TypeAlias = dict[str, Ints]
+Labels: TypeAlias = dict[Task, Ints]
 """Per head a class id for each of N images; -1 where it has no label."""
+
+
+class Count(NamedTuple):
+    """How many works of a class there are."""
+
+    train: int
+    epoch: int  # how many an epoch shows as this class: balanced, and with paintings shown as drawings
+    val: int
+    test: int
 
 
 class Epoch(NamedTuple):
@@ -48,3 +59,15 @@ def plan(profile: TrainProfile, labels: Labels, train: Ints, number: int) -> Epo
     order = sampling.order(own[profile.balanced_by], profile.balance.rule, seed, number)
     mix = sampling.mixed(len(order), alpha, seed, number) if alpha else None
     return Epoch(number, train[order], {name: ids[order] for name, ids in own.items()}, drawn[order], mix)
+
+
+def counts(profile: TrainProfile, works: pa.Table) -> dict[Task, dict[str, Count]]:
+    """Per head and class how many works there are, before and after balancing."""
+    labels, rows = class_ids(works, profile), {part: rows_of(works, part) for part in PARTS}
+    shown, told = plan(profile, labels, rows["train"], 0).labels, dict[Task, dict[str, Count]]()
+    for task, ids in labels.items():
+        names = profile.outputs(task)
+        columns = [shown[task] if part is None else ids[rows[part]] for part in ("train", None, "val", "test")]
+        counted = [np.bincount(column[column >= 0], minlength=len(names)).tolist() for column in columns]
+        told[task] = {name: Count(*values) for name, *values in zip(names, *counted, strict=True)}
+    return told

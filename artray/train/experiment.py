@@ -2,13 +2,12 @@
 
 RUN/ROW/REPEAT/    a training's folder each; what is done there is not done again
 RUN/table.md       the table, with the published figures in columns of their own
-RUN/table.csv      the same for programs, with every repeat
+RUN/table.csv      the same for programs
+RUN/repeats.csv    every repeat
 """
 
-import csv
 import io
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -26,9 +25,10 @@ from artray.location import Location
 from artray.metrics import classification
 from artray.pipeline import cluster
 from artray.pipeline.progress import Reporter
-from artray.train import run, voting
+from artray.train import run, tables, voting
 from artray.train.profile import Task, TrainProfile
 from artray.train.rundir import RunFolder
+from artray.train.tables import Line
 from artray.train.works import UNKNOWN, rows_of
 
 Floats = npt.NDArray[np.float64]
@@ -51,6 +51,7 @@ class Row(Section):
 
     Args:
         name: as the report prints it.
+        place: the line and the column of its only figure, where the report's table has several rows in a line.
         set: what differs from the base, section by section.
         ensemble: of other rows, in place of a training.
         published: the report's figures, column by column, as printed; null where it has none.
@@ -59,6 +60,7 @@ class Row(Section):
 
     name: str = Field(min_length=1)
     shown: bool = True
+    place: tuple[str, str] | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     ensemble: Ensemble | None = None
     published: tuple[str | None, ...] = ()
@@ -109,6 +111,7 @@ class Experiment(Section):
         base: a training's profile, of which every row changes something.
         rows: the lines.
         columns: the figures.
+        transposed: the report's table has the figures as its lines, and the rows as its columns.
         small: the variant for a machine without a GPU.
     """
 
@@ -119,11 +122,14 @@ class Experiment(Section):
     base: dict[str, Any]
     rows: tuple[Row, ...] = Field(min_length=1)
     columns: tuple[Column, ...] = Field(min_length=1)
+    transposed: bool = False
     small: Small = Small()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         names = [row.name for row in self.rows]
+        if len(self.columns) > 1 and any(row.place for row in self.rows):
+            raise ValueError("rows: place: expected one column in all, got several")
         folders = [slug(name) for name in names]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"rows: {twice}: expected once, got twice")
@@ -148,13 +154,6 @@ class Experiment(Section):
         return parse(TrainProfile, {"name": slug(row.name)} | values, where=f"experiment {self.name}: {row.name}")
 
 
-class Line(NamedTuple):
-    """What a row came to."""
-
-    row: Row
-    values: list[list[float]]  # per column, of every repeat
-
-
 def shipped() -> dict[str, Path]:
     """The experiments that come with artray, by name."""
     folder = Path(str(resources.files("artray.train") / "experiments"))
@@ -177,7 +176,7 @@ def load(name: str, overrides: Sequence[str] = (), *, small: bool = False, data:
     if small:
         less = loaded.small
         changed = {"base": merged(loaded.base, less.base), "repeats": less.repeats, "rows": less.rows or loaded.rows}
-        changed |= {"note": less.note or loaded.note, "name": f"{loaded.name}-small"}
+        changed |= {"note": " ".join(filter(None, [loaded.note, less.note])), "name": f"{loaded.name}-small"}
         loaded = Experiment.model_validate(loaded.model_dump() | changed)
     values = loaded.model_dump()
     for override in overrides:  # after the small variant, for the user has the last word
@@ -227,8 +226,7 @@ def conduct(experiment: Experiment, out: Location, reporter: Reporter) -> list[L
                     column.append(figure)
             lines += [Line(row, values)] if row.shown else []
             printed = sorted(lines, key=lambda line: experiment.rows.index(line.row))
-            (out / "table.md").write_bytes(markdown(experiment, printed).encode())
-            (out / "table.csv").write_bytes(table(experiment, printed).encode())
+            tables.write(experiment, printed, out)
     return sorted(lines, key=lambda line: experiment.rows.index(line.row))
 
 
@@ -312,49 +310,6 @@ def _metric(
     if wanted not in told:
         raise ConfigError(f"columns: {column.title}: metric: expected one of {', '.join(told)}, got {wanted!r}")
     return told[wanted]
-
-
-def markdown(experiment: Experiment, lines: Sequence[Line]) -> str:
-    """The table as Markdown: measured (mean and deviation over repeats) and published, column by column."""
-    heads = [text for column in experiment.columns for text in (column.title, "published")]
-    rows = [
-        f"# {experiment.title}",
-        "",
-        experiment.note,
-        "",
-        f"| | {' | '.join(heads)} |",
-        "|---" * (len(heads) + 1) + "|",
-    ]
-    for line in lines:
-        cells = []
-        for number, values in enumerate(line.values):
-            published = line.row.published[number] if line.row.published else None
-            cells += [shown(values), published or ""]
-        rows.append(f"| {line.row.name} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-def shown(values: Sequence[float]) -> str:
-    """Mean and standard deviation of repeats.
-
-    >>> shown([0.9, 0.92, 0.94]), shown([0.5])
-    ('0.920 ± 0.020', '0.500')
-    """
-    mean = f"{statistics.fmean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
-
-
-def table(experiment: Experiment, lines: Sequence[Line]) -> str:
-    """The table as CSV: a line per row, column and repeat."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "column", "repeat", "measured", "published"])
-    for line in lines:
-        for number, (column, values) in enumerate(zip(experiment.columns, line.values, strict=True)):
-            published = line.row.published[number] if line.row.published else None
-            for repeat, value in enumerate(values):
-                writer.writerow([line.row.name, column.title, repeat, f"{value:.6f}", published or ""])
-    return text.getvalue()
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

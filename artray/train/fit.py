@@ -21,11 +21,11 @@ from artray.location import Location
 from artray.metrics.calibration import Calibration
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
-from artray.train import judging, networks, stored, told
+from artray.train import epochs, judging, networks, stored, told
 from artray.train.batch_norm import synchronised
 from artray.train.cache import Cache, Reader, default_folder
 from artray.train.checkpoints import BEST
-from artray.train.epochs import Ints
+from artray.train.epochs import Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.judging import Judged
 from artray.train.loop import DTYPES, Floats, Result, Trainer, as_logits
@@ -138,7 +138,7 @@ def _inputs(profile: TrainProfile, works: pa.Table, spec: Input) -> Pictures | E
     return Pictures(profile, spec, Reader(cache, uris, works["version"].to_pylist(), MAX_FILE_BYTES))
 
 
-def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, Ints]) -> None:
+def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: Labels) -> None:
     """Judge the best epoch; the first worker writes the result and the card."""
     profile, works = folder.profile, folder.works
     rows = np.concatenate([rows_of(works, "val"), rows_of(works, "test")])
@@ -156,6 +156,8 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: dict[str, 
         for task, head in profile.heads.items()
     }
     reports = {task: judging.report(entry, profile, task, made[task]) for task, entry in judged.items()}
+    for task, classes in epochs.counts(profile, works).items():
+        reports[task]["counts"] = {name: count._asdict() for name, count in classes.items()}
     table = pa.concat_tables(judging.predictions(entry, profile, task, made[task]) for task, entry in judged.items())
     (folder.location / "report.md").write_bytes(judging.markdown(profile.name, reports).encode())
     buffer = io.BytesIO()
@@ -222,8 +224,12 @@ def write_card(
         "source": f"trained by artray, from {'random weights' if profile.network.random else f'card {start.name}'}",
         "training_data": training_data(folder),
         "metrics": {task: _brief(report) for task, report in reports.items()},
-        "notes": f"Judged on views: {profile.test.views}. artray {__version__}, revision {revision()}. "
-        "Profile and works: training.json and works.parquet beside the folder of this card.",
+        "training": {
+            "profile": profile.model_dump(mode="json", exclude_defaults=True),
+            "data_sha256": folder.made["data_sha256"],
+            "revision": revision(),
+        },
+        "notes": f"Judged on views: {profile.test.views}. Trained by artray {__version__}.",
     }
     target = folder.location / "card" / f"{profile.name}.yaml"
     target.write_bytes(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=110).encode())
@@ -231,11 +237,12 @@ def write_card(
 
 
 def revision() -> str:
-    """The git revision of artray, where it runs from a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """The git revision of artray, where it runs from its repository; else unknown."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["describe", "--always", "--dirty"]):
+            done = subprocess.run([*git, *command], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip() or "unknown"
 
@@ -246,7 +253,7 @@ def training_data(folder: RunFolder) -> str:
     counts = {part: len(rows_of(works, part)) for part in ("train", "val", "test")}
     sources = ", ".join(sorted(set(works["source"].to_pylist())))
     told_counts = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    return f"{sources}: {told_counts} works; SHA-256 of which and as what: {folder.made['data_sha256']}"
+    return f"{sources}: {told_counts} works"
 
 
 def _brief(report: dict[str, Any]) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def markdown(name: str, reports: Mapping[Any, dict[str, Any]]) -> str:
         if "calibration_error" in entry:
             before, after = entry["calibration_error_uncalibrated"], entry["calibration_error"]
             lines.append(f"| calibration error | {after:.3f} | {before:.3f} before calibration |")
-        lines += ["", *_matrix(entry, classes)]
+        lines += ["", *_matrix(entry, classes), *_counts(told.get("counts", {}))]
         for by, values in entry.get("apart", {}).items():
             lines += [
                 f"F1 by {by}:",
@@ -148,6 +148,14 @@ def markdown(name: str, reports: Mapping[Any, dict[str, Any]]) -> str:
                 )
             lines.append("")
     return "\n".join(lines)
+
+
+def _counts(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """How many works of a class there are, before and after balancing."""
+    if not counts:
+        return []
+    rows = [f"| {name} | {' | '.join(map(str, count.values()))} |" for name, count in counts.items()]
+    return ["| works | to learn from | shown in an epoch | val | test |", "|---|---:|---:|---:|---:|", *rows, ""]
 
 
 def _matrix(entry: Mapping[str, Any], classes: Sequence[str]) -> list[str]:

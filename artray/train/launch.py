@@ -6,7 +6,7 @@ The driver reads labels, never a picture: pictures are prepared by Ray Data's ac
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -68,26 +68,19 @@ def prepared(works: pa.Table, cache: Cache, actors: int, each: Callable[[int], N
     return pa.concat_tables(tables) if tables else PREPARED.empty_table()
 
 
-def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None], *, grows: bool = False) -> None:
+def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None]) -> None:
     """Train in a folder that was begun, on so many workers; lost ones are replaced, and go on from the checkpoint.
 
     Args:
         folder: begun, where all workers reach it.
         cfg: how many workers, and what each has.
         tell: is told every epoch.
-        grows: whether the cluster may come to have more room than now.
 
     Raises:
         ConfigError: something that is the user's to mend.
         TransientError: workers were lost more often than the profile allows; run again to go on.
     """
-    gpus, least = cfg.device.startswith("cuda"), cfg.min_workers or cfg.workers
-    room = float(ray.cluster_resources().get("CPU", 0.0))  # type: ignore[no-untyped-call]
-    if not grows and least * cfg.cpus_per_worker > room:
-        raise ConfigError(
-            f"workers: expected room for {least} workers of {cfg.cpus_per_worker:g} CPUs, got {room:g} CPUs; "
-            "lower workers.workers or workers.cpus_per_worker"
-        )
+    gpus = cfg.device.startswith("cuda")
     workers: Any = cfg.workers if cfg.min_workers is None else (cfg.min_workers, cfg.workers)
     trainer = TorchTrainer(
         _loop,
@@ -113,6 +106,35 @@ def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None]
         if (failure := folder.failure) is not None:
             folder.fail(None)
             raise ConfigError(failure)
+
+
+def resources() -> dict[str, float]:
+    """What the cluster has at present: CPUs, GPUs, ..."""
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def check_room(cfg: WorkersConfig, resources: Mapping[str, float]) -> None:
+    """Make sure that the workers can start on a cluster that will not grow: Ray would wait for room.
+
+    Args:
+        cfg: how many workers, and what each has.
+        resources: of the cluster.
+
+    Raises:
+        ConfigError: there is no room; says what there is.
+    """
+    least = cfg.min_workers or cfg.workers
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    if least * cfg.cpus_per_worker > cpus:
+        raise ConfigError(
+            f"workers: expected room for {least} workers of {cfg.cpus_per_worker:g} CPUs, got {cpus:g} CPUs; "
+            "lower workers.workers or workers.cpus_per_worker"
+        )
+    if cfg.device.startswith("cuda") and least > gpus:
+        raise ConfigError(
+            f"workers.device: expected a GPU for each of {least} workers, got {gpus:g}; "
+            "lower workers.workers, or set workers.device=cpu"
+        )
 
 
 def _loop(config: dict[str, Any]) -> None:

@@ -58,10 +58,11 @@ def f1_loss(logits: Tensor, class_ids: Tensor, row_weights: Tensor, total: Total
         scores, truth = logits.sigmoid(), class_ids[:, None].to(logits.dtype)
     weights = row_weights[:, None].to(logits.dtype)
     sums = torch.stack([(part * weights).sum(dim=0) for part in (scores * truth, scores, truth)])
-    sums = total(sums)
+    whole = total(torch.cat([sums.flatten(), weights.sum()[None]]))
+    sums, counted = whole[:-1].reshape(sums.shape), whole[-1] > 0
     precision, recall = sums[0] / (sums[1] + EPSILON), sums[0] / (sums[2] + EPSILON)
     f1 = 2 * precision * recall / (precision + recall + EPSILON)
-    return 1 - f1.mean()
+    return (1 - f1.mean()) * counted
 
 
 LOSSES: Final[MappingProxyType[str, Loss]] = MappingProxyType({"cross_entropy": cross_entropy, "f1": f1_loss})

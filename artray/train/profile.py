@@ -269,6 +269,16 @@ class TrainProfile(Section):
                 f"training.batch_size: expected at least two images for each of {self.workers.workers} workers, "
                 f"got {self.training.batch_size}"
             )
+        if (self.workers.min_workers or 0) > self.workers.workers:
+            raise ValueError(
+                f"workers.min_workers: expected at most workers.workers, {self.workers.workers}, "
+                f"got {self.workers.min_workers}"
+            )
+        if self.workers.workers > 1 and self.workers.device.startswith("cuda:"):
+            raise ValueError(
+                f"workers.device: expected cuda, which gives each of {self.workers.workers} workers a GPU of its own, "
+                f"got {self.workers.device}"
+            )
         if self.training.precision == "bfloat16" and self.workers.device == "cpu":
             raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
         choices = self.choices()

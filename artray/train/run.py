@@ -25,7 +25,7 @@ from artray.train.datasets import layouts, reading
 from artray.train.loop import Result, best_of
 from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
-from artray.train.works import PARTS, class_ids, rows_of
+from artray.train.works import PARTS, WORKS, class_ids, rows_of
 
 SHOWN: Final = 5
 """So many lines of what cannot be used are shown; all of them are in RUN/left_out.txt."""
@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
     works: pa.Table  # of schema artray.train.works.WORKS, each once
     left_out: list[str]  # a line for everything that cannot be used
-    sets: list[dict[str, Any]]  # per set: title, counts per class, what the report counted
+    sets: list[dict[str, Any]]  # per set: title, note, counts per class, what the report counted
 
 
 def shipped() -> dict[str, Path]:
@@ -99,12 +99,14 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
     if folder.result is None:
         out.make()
         with Lease(Store(out), uuid.uuid4().hex, reporter.note), cluster.connected() as shared:
+            if not shared:
+                launch.check_room(profile.workers, launch.resources())
             _check_same(folder, profile)
             if not folder.exists():
                 _begin(folder, profile, card, reporter)
             done = len(folder.history())
             reporter.phase(f"training, from epoch {done + 1} of {profile.training.epochs} on")
-            launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()), grows=shared)
+            launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
     result = folder.result
     if result is None:
         raise ConfigError(f"{out}: expected a result.json at the end of the training, found none")
@@ -149,6 +151,13 @@ def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter:
     for line in summary(left_out):
         reporter.note(line)
     check(works, profile)
+    for task, classes in epochs.counts(profile, works).items():
+        told = (
+            f"{name}: {count.train:,} to learn from ({count.epoch:,} in an epoch), {count.val:,} to validate, "
+            f"{count.test:,} to test"
+            for name, count in classes.items()
+        )
+        reporter.note(f"{task}: {'; '.join(told)}")
     folder.begin(profile, card, works, left_out)
 
 
@@ -184,7 +193,8 @@ def read(profile: TrainProfile) -> Found:
         left_out += [f"{source.title}: {problem}" for problem in found.problems]
         layout = layouts.load(source.kind)
         counted = {task: reading.counts(tables[-1], task) for task in reading.TASKS}
-        sets.append({"set": source.title, "title": layout.title, "counts": counted, "report": layout.report})
+        told = {"set": source.title, "title": layout.title, "note": layout.note}
+        sets.append(told | {"counts": counted, "report": layout.report})
     works = pa.concat_tables(tables)
     if not works.num_rows:
         first = f"; the first thing wrong: {left_out[0]}" if left_out else ""
@@ -202,10 +212,14 @@ def usable(found: Found, prepared: pa.Table | None, profile: TrainProfile) -> tu
     broken = [f"{row['work_id']}: {row['error']}: {row['error_detail']}" for row in rows if row["error"]]
     hashes = np.array([row["near_hash"] for row in rows], np.uint64)[good]
     seen = pa.array([row["colour"] for row in rows], pa.string())
-    place, colour = found.works.schema.get_field_index("colour"), pc.coalesce(found.works["colour"], seen)
-    coloured = found.works.set_column(place, found.works.schema.field(place), colour)
+    columns = {name: found.works[name] for name in found.works.column_names}
+    columns |= {
+        "colour": pc.coalesce(found.works["colour"], seen),
+        "near_hash": pa.array([row["near_hash"] for row in rows]),
+    }
+    seen_works = pa.table(columns).cast(WORKS)
     data = profile.data
-    split = splits.split(coloured.filter(pa.array(good)), hashes, data.val, data.test, data.near_bits)
+    split = splits.split(seen_works.filter(pa.array(good)), hashes, data.val, data.test, data.near_bits)
     moved = [f"{work_id}: put on the side of a reproduction of the same work" for work_id in split.moved]
     return split.works, [*found.left_out, *broken, *moved]
 

@@ -119,6 +119,6 @@ class RunFolder:
 
 
 def digest(works: pa.Table) -> str:
-    """SHA-256 over which works there are, in which version, and what they are told to be."""
-    rows = works.select(["work_id", "version", "part", "type", "genre"]).sort_by("work_id").to_pylist()
+    """SHA-256 over which works there are, how they look, and what they are told to be; of a copy it is the same."""
+    rows = works.select(["work_id", "near_hash", "part", "type", "genre"]).sort_by("work_id").to_pylist()
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from artray.train.profile import TrainProfile
+from artray.train.profile import Task, TrainProfile
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -27,11 +27,12 @@ WORKS: Final = pa.schema(
         pa.field("type", pa.string()),
         pa.field("genre", pa.string()),
         pa.field("colour", pa.string()),  # grey or colour, where it is known
+        pa.field("near_hash", pa.uint64()),  # how it looks, see artray.train.prepare; null until it is prepared
     ]
 )
 
 
-def class_ids(works: pa.Table, profile: TrainProfile) -> dict[str, Ints]:
+def class_ids(works: pa.Table, profile: TrainProfile) -> dict[Task, Ints]:
     """Per head int64[N]: each work's class among the head's outputs, :data:`UNKNOWN` where it has no label."""
     return {task: _ids(works[task].to_pylist(), profile, task) for task in profile.heads}
 

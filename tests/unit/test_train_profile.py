@@ -14,8 +14,8 @@ from artray.models import cards
 from artray.pipeline.progress import Silent
 from artray.store.layout import Store
 from artray.store.lease import Lease
+from artray.train import launch, run, shown, works
 from artray.train import profile as module
-from artray.train import run, shown, works
 from artray.train.profile import TrainProfile
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
@@ -54,6 +54,11 @@ WRONG = {
     "known keys: name, lr, weight_decay": {"optimiser": {"learning_rate": 1}},
     "augment.0: .*'horizontal_flip', 'perspective', 'rotation'": {"augment": [{"name": "mirror"}]},
     "network.trained: Input should be 'head', 'conv4-5', 'conv2-5' or 'all'": {"network": {"trained": "conv5"}},
+    "known keys: classes, only, loss": {"heads": {"type": {"los": "f1"}}},
+    "known keys: kind, path, name": {"data": {"sources": [{"knd": "csv", "path": "x.csv"}]}},
+    "known keys: name, kernel_px, sigma, p$": {"augment": [{"name": "blur", "kernel": 3}]},
+    "workers.min_workers: expected at most workers.workers, 2, got 5": {"workers": {"workers": 2, "min_workers": 5}},
+    "workers.device: expected cuda, which gives each of 2": {"workers": {"workers": 2, "device": "cuda:1"}},
     "workers.device: expected cpu, cuda or cuda:N": {"workers": {"device": "gpu"}},
 }
 
@@ -89,6 +94,19 @@ def test_sets_lie_below_the_folder_that_is_named(tmp_path: Path, monkeypatch: py
         assert set(recipe.outputs("genre")) == set(cards.load(name).heads["genre"])
 
 
+def test_workers_that_have_no_room_are_told_first() -> None:
+    cfg = TrainProfile.model_validate(
+        GOOD | {"workers": {"workers": 4, "min_workers": 2, "cpus_per_worker": 2}}
+    ).workers
+    launch.check_room(cfg, {"CPU": 4.0})
+    with pytest.raises(ConfigError, match=r"expected room for 2 workers of 2 CPUs, got 3 CPUs"):
+        launch.check_room(cfg, {"CPU": 3.0})
+    on_gpus = cfg.model_copy(update={"device": "cuda"})
+    launch.check_room(on_gpus, {"CPU": 4.0, "GPU": 2.0})
+    with pytest.raises(ConfigError, match=r"expected a GPU for each of 2 workers, got 0"):
+        launch.check_room(on_gpus, {"CPU": 4.0})
+
+
 WORKS = {
     "none of 'drawing'": [("painting", "train")] * 4 + [("drawing", "val")],
     "data.val: .* drawing among them, got painting": [("painting", "train"), ("drawing", "train"), ("painting", "val")]
@@ -105,7 +123,9 @@ WORKS = {
 def test_what_is_missing_is_told_before_anything_is_trained(told: str) -> None:
     cfg = TrainProfile.model_validate(GOOD | {"workers": {"workers": 2}})
     rows = [
-        dict.fromkeys(works.WORKS.names, "x") | {"work_id": str(n), "type": kind, "part": part, "genre": None}
+        dict.fromkeys(works.WORKS.names, "x")
+        | {"near_hash": 1}
+        | {"work_id": str(n), "type": kind, "part": part, "genre": None}
         for n, (kind, part) in enumerate(WORKS[told])
     ]
     with pytest.raises(ConfigError, match=told):
@@ -115,7 +135,9 @@ def test_what_is_missing_is_told_before_anything_is_trained(told: str) -> None:
 def test_one_against_the_rest_needs_no_more_than_a_rest() -> None:
     cfg = TrainProfile.model_validate(GOOD | {"heads": {"genre": {"only": "portrait"}}})
     rows = [
-        dict.fromkeys(works.WORKS.names, "x") | {"work_id": str(n), "genre": genre, "part": part, "type": None}
+        dict.fromkeys(works.WORKS.names, "x")
+        | {"near_hash": 1}
+        | {"work_id": str(n), "genre": genre, "part": part, "type": None}
         for n, (genre, part) in enumerate((g, p) for g in ("portrait", "landscape") for p in ("train", "val") * 2)
     ]
     run.check(pa.Table.from_pylist(rows, schema=works.WORKS), cfg)

@@ -67,8 +67,9 @@ def corrections(folder: Location, layout: Layout) -> Iterator[Item]:
         statement = "SELECT image_id, metadata FROM works WHERE image_id IN (SELECT unnest(?))"
         held = {row["image_id"]: row["metadata"] for row in find.works(connection, statement, [[*said]])}
     for image_id, correction in said.items():
+        about = {name: value for name, value in (held.get(image_id) or {}).items() if name not in corrected.CLASSES}
         labels = {head: label for head, label in correction.labels.items() if label != corrected.NONE}
-        yield Item(f"correction of {image_id}", image_id, (held.get(image_id) or {}) | labels, None)
+        yield Item(f"correction of {image_id}", image_id, about | labels, None)
 
 
 def _text(root: ElementTree.Element, tag: str) -> str:

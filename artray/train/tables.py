@@ -1,0 +1,103 @@
+"""An experiment's table in the report's layout, measured beside published figures, as Markdown and as CSV."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from artray.location import Location
+
+if TYPE_CHECKING:
+    from artray.train.experiment import Experiment, Row
+
+
+class Line(NamedTuple):
+    """What a row of an experiment came to."""
+
+    row: "Row"
+    values: list[list[float]]  # per column, of every repeat
+
+
+class Cell(NamedTuple):
+    """A figure and its place in the table."""
+
+    line: str
+    column: str
+    values: list[float]  # of every repeat
+    published: str
+
+
+def write(experiment: "Experiment", lines: Sequence[Line], out: Location) -> None:
+    """Write OUT/table.md, OUT/table.csv and OUT/repeats.csv."""
+    found = list(cells(experiment, lines))
+    (out / "table.md").write_bytes(markdown(experiment, lines).encode())
+    (out / "table.csv").write_bytes(table(found).encode())
+    (out / "repeats.csv").write_bytes(repeats(found).encode())
+
+
+def cells(experiment: "Experiment", lines: Sequence[Line]) -> Iterator[Cell]:
+    """Every figure, in the order of the report's table."""
+    for row, values in lines:
+        for number, (column, measured) in enumerate(zip(experiment.columns, values, strict=True)):
+            published = (row.published[number] if row.published else None) or ""
+            line, title = row.place or (row.name, column.title)
+            at = (title, line) if experiment.transposed else (line, title)
+            yield Cell(*at, measured, published)
+
+
+def markdown(experiment: "Experiment", lines: Sequence[Line]) -> str:
+    """The table as Markdown: measured (mean and deviation over repeats) and published, column by column."""
+    found = list(cells(experiment, lines))
+    heads = [text for column in _columns(found) for text in (column, "published")]
+    rows = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for line in dict.fromkeys(cell.line for cell in found):
+        at = {cell.column: (shown(cell.values), cell.published) for cell in found if cell.line == line}
+        texts = [text for column in _columns(found) for text in at.get(column, ("", ""))]
+        rows.append(f"| {line} | {' | '.join(texts)} |")
+    return "\n".join([f"# {experiment.title}", "", *([experiment.note, ""] if experiment.note else []), *rows, ""])
+
+
+def table(found: Sequence[Cell]) -> str:
+    """The same as CSV: mean, deviation (empty of one repeat) and published, column by column."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["", *(head for name in _columns(found) for head in (name, f"{name}, deviation", "published"))])
+    for line in dict.fromkeys(cell.line for cell in found):
+        at = {cell.column: cell for cell in found if cell.line == line}
+        values: list[str] = []
+        for column in _columns(found):
+            cell = at.get(column)
+            values += ["", "", ""] if cell is None else [*_numbers(cell.values), cell.published]
+        writer.writerow([line, *values])
+    return text.getvalue()
+
+
+def repeats(found: Sequence[Cell]) -> str:
+    """A line per figure and repeat as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["line", "column", "repeat", "measured", "published"])
+    for cell in found:
+        for repeat, value in enumerate(cell.values):
+            writer.writerow([cell.line, cell.column, repeat, f"{value:.6f}", cell.published])
+    return text.getvalue()
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean and standard deviation of repeats.
+
+    >>> shown([0.9, 0.92, 0.94]), shown([0.5])
+    ('0.920 ± 0.020', '0.500')
+    """
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def _numbers(values: Sequence[float]) -> tuple[str, str]:
+    deviation = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.6f}", deviation
+
+
+def _columns(found: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.column for cell in found))
