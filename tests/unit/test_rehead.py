@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from deltalake import DeltaTable
 
 from artray.classify import heads
@@ -172,6 +173,34 @@ def test_heads_trained_on_stored_embeddings_rehead_the_store(store: Store, tmp_p
         for name in truth
     ]
     assert np.mean(right) > 0.85  # most of them were learned from
+
+
+def test_what_was_learned_before_a_loss_was_not_finite_is_kept(store: Store, tmp_path: Path) -> None:
+    good = [
+        name for name, row in sorted(rows(store).items()) if row["embedding"] is not None and not row["vanished_at"]
+    ]
+    lines = [f"{name},{TYPES[n % 2]},{'val' if n % 4 > 1 else 'train'}" for n, name in enumerate(good)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,type,split", *lines]) + "\n")
+    profile = TrainProfile.model_validate(
+        {
+            "name": "x",
+            "data": {"sources": [{"path": str(tmp_path / "labels.csv")}], "embeddings": store.uri},
+            "heads": {"type": {}},
+            "network": {"card": str(tmp_path / "old.yaml"), "trained": "head"},
+            "optimiser": {"name": "sgd", "lr": 1e38, "schedule": "constant"},
+            "training": {"epochs": 3, "batch_size": 32, "checkpoint_batches": 1},
+        }
+    )
+    works, _ = run.usable(run.read(profile), None, profile)
+    folder = RunFolder(Location.of(tmp_path / "run"))
+    folder.begin(profile, cards.load(tmp_path / "old.yaml"), works, [])
+    with pytest.raises(
+        ConfigError, match=r"finite number, got \w+ at batch \d of epoch 1; the last good checkpoint is kept"
+    ):
+        fit.fit(folder, exchange.alone())
+    state = folder.checkpoints.load()
+    assert state is not None
+    assert all(torch.isfinite(loss) for loss in state["losses"])
 
 
 def test_embeddings_of_another_trunk_are_not_learned_from(store: Store, tmp_path: Path) -> None:

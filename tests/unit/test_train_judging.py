@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from artray.errors import ConfigError, TransientError
 from artray.location import Location
 from artray.metrics.calibration import Calibration
+from artray.store.layout import Store
 from artray.train import judging, told
 from artray.train.checkpoints import Checkpoints
 from artray.train.judging import Judged
@@ -111,6 +113,19 @@ def test_epochs_are_told_in_three_ways(tmp_path: Path) -> None:
     events = (tmp_path / "tensorboard" / "events.out.tfevents.artray").read_bytes()
     for name in (b"loss/train", b"val/type_f1_drawing", b"images_per_s"):
         assert events.count(name) == 3
+
+
+def test_checkpoints_lie_on_disk_and_on_s3(any_store: Store) -> None:
+    kept = Checkpoints(any_store.location / "checkpoints", "key")
+    assert kept.load() is None
+    for epoch in (1, 2):
+        kept.save({"epoch": epoch, "network": {"weight": torch.full((2, 2), float(epoch))}})
+    kept.save({"epoch": 1}, "best.pt")
+    again = Checkpoints(any_store.location / "checkpoints", "key")
+    state = again.load()
+    assert state is not None
+    assert (state["epoch"], state["network"]["weight"].tolist()) == (2, [[2.0, 2.0], [2.0, 2.0]])
+    assert again.load("best.pt") == {"epoch": 1}
 
 
 def test_checkpoints_are_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

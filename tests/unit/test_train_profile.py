@@ -1,7 +1,7 @@
 """Training profiles: what is wrong is told by its key, and every key is documented."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -169,7 +169,7 @@ def test_what_an_epoch_is_chosen_by() -> None:
 
 
 def sections() -> list[tuple[str, str]]:
-    """Every key of every section, but for those of single augmentations."""
+    """Every key of every section and of every augmentation."""
     found = []
     for name, field in TrainProfile.model_fields.items():
         section = field.annotation
@@ -177,6 +177,8 @@ def sections() -> list[tuple[str, str]]:
             found += [(name, key) for key in section.model_fields]
     found += [("heads.*", key) for key in module.HeadConfig.model_fields]
     found += [("data.sources", key) for key in module.Source.model_fields]
+    augmentations = get_args(get_args(shown.Augmentation)[0])
+    found += [("augment", key) for model in augmentations for key in model.model_fields if key != "name"]
     return found
 
 
@@ -186,7 +188,7 @@ def test_every_key_is_documented(section: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [model.model_fields["name"].annotation for model in (shown.Flip, shown.Grey, shown.Blur)]
+    "name", [model.model_fields["name"].annotation for model in get_args(get_args(shown.Augmentation)[0])]
 )
 def test_augmentations_are_documented(name: Any) -> None:
     assert f"`{name.__args__[0]}`" in DOCS

@@ -60,6 +60,24 @@ def test_crops_are_torchvisions() -> None:
         assert views(PICTURE, SPEC, kind, 80).equal(torch.stack(expected))
 
 
+@pytest.mark.parametrize(
+    ("kind", "cut"),
+    [
+        ("random", v2.RandomCrop(64)),
+        ("random_borderless", v2.RandomCrop(64)),
+        ("random_resized", v2.RandomResizedCrop(64, (0.5, 1.0), (0.8, 1.25))),
+    ],
+)
+def test_random_crops_are_torchvisions(kind: str, cut: Callable[[Pillow.Image], Pillow.Image]) -> None:
+    inner = PICTURE[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] if kind == "random_borderless" else PICTURE
+    config = CropConfig(kind=kind, resize_px=80, scale=(0.5, 1.0), ratio=(0.8, 1.25))
+    for seed in range(5):
+        ours = Training(SPEC, config)(PICTURE, (seed,))
+        torch.manual_seed(int(np.random.SeedSequence((seed,)).generate_state(1, np.uint64)[0]))
+        theirs = cut(Pillow.fromarray(resized(inner, 80, "shorter")))
+        assert ours.equal(normalised(np.asarray(theirs), SPEC))
+
+
 def test_views_are_as_many_as_said_and_mirrored_in_pairs() -> None:
     for kind, count in COUNTS.items():
         assert views(PICTURE, SPEC, kind).shape == (count, 3, 64, 64)
