@@ -34,11 +34,31 @@ def head(env: dict[str, str], ray_temp: Path, port: int, *options: str) -> Itera
     """A head node that listens on ``port``, until the end of the block; its process."""
     start = ["ray", "start", "--head", "--block", f"--port={port}", f"--temp-dir={ray_temp}", "--disable-usage-stats"]
     start += ["--object-store-memory=300000000", *options]
-    node = subprocess.Popen(start, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process = psutil.Process(node.pid)
+    with _started(start, env) as process:
         wait_for(port, process)
         yield process
+
+
+@contextlib.contextmanager
+def joined(env: dict[str, str], port: int, *options: str) -> Iterator[psutil.Process]:
+    """A further node of the cluster whose head listens on ``port``, until the end of the block; its process."""
+    start = ["ray", "start", "--block", f"--address=127.0.0.1:{port}", "--disable-usage-stats", *options]
+    with _started([*start, "--object-store-memory=100000000"], env) as process:
+        yield process
+
+
+def kill(node: psutil.Process) -> None:
+    """Power off a machine: the node's process and all below it, at once."""
+    for process in [*node.children(recursive=True), node]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextlib.contextmanager
+def _started(command: list[str], env: dict[str, str]) -> Iterator[psutil.Process]:
+    node = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield psutil.Process(node.pid)
     finally:  # not `ray stop`, which would stop every Ray of this machine
         family = psutil.Process(node.pid).children(recursive=True) if node.poll() is None else []
         node.terminate()

@@ -215,7 +215,7 @@ def usable(found: Found, prepared: pa.Table | None, profile: TrainProfile) -> tu
     columns = {name: found.works[name] for name in found.works.column_names}
     columns |= {
         "colour": pc.coalesce(found.works["colour"], seen),
-        "near_hash": pa.array([row["near_hash"] for row in rows]),
+        "near_hash": pa.array([row["near_hash"] for row in rows], pa.uint64()),
     }
     seen_works = pa.table(columns).cast(WORKS)
     data = profile.data

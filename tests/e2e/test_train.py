@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests import running, training
+from tests import clusters, running, training
 
 EPOCHS = 6
 TRAINING = {
@@ -115,6 +115,29 @@ def test_a_killed_driver_resumes(folder: Path, undisturbed: dict[str, Any], ray_
     running.run("train", folder / "stripes.yaml", "--out", out, env=running.environment(ray_temp))
     assert same(out, folder)
     assert undisturbed["epochs"] == EPOCHS
+
+
+def test_a_training_goes_on_with_the_machines_that_are_left(
+    folder: Path, undisturbed: dict[str, Any], ray_temp: Path, tmp_path: Path
+) -> None:
+    env, port, out = clusters.environment(tmp_path), clusters.free_port(), folder / "machine-lost"
+    elastic = ("workers.min_workers=1", "workers.cpus_per_worker=1")
+    with clusters.head(env, ray_temp, port, "--num-cpus=1"), clusters.joined(env, port, "--num-cpus=1") as node:
+        process = subprocess.Popen(
+            running.command(
+                "train", folder / "stripes.yaml", "--out", out, *(each for key in elastic for each in ("--set", key))
+            ),
+            env=env | {"RAY_ADDRESS": f"127.0.0.1:{port}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        after_epochs(out, 2, process)
+        assert any("RayTrainWorker" in " ".join(each.cmdline()) for each in node.children(recursive=True))
+        clusters.kill(node)
+        told = process.communicate(timeout=240)[0].decode()
+        assert process.returncode == 0, told
+    assert same(out, folder)
+    assert json.loads((out / "result.json").read_text())["best_epoch"] == undisturbed["best_epoch"]
 
 
 def test_an_experiment_stands_beside_what_was_published(folder: Path, ray_temp: Path) -> None:

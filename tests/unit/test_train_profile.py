@@ -16,6 +16,7 @@ from artray.store.layout import Store
 from artray.store.lease import Lease
 from artray.train import launch, run, shown, works
 from artray.train import profile as module
+from artray.train.prepare import PREPARED
 from artray.train.profile import TrainProfile
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
@@ -141,6 +142,28 @@ def test_one_against_the_rest_needs_no_more_than_a_rest() -> None:
         for n, (genre, part) in enumerate((g, p) for g in ("portrait", "landscape") for p in ("train", "val") * 2)
     ]
     run.check(pa.Table.from_pylist(rows, schema=works.WORKS), cfg)
+
+
+def test_what_is_found_out_of_pictures_goes_into_the_works() -> None:
+    told = {"type": "painting", "genre": None, "part": "train", "duplicates": None, "near_hash": None}
+    rows = [
+        dict.fromkeys(works.WORKS.names, "x") | told | {"work_id": n, "colour": c}
+        for n, c in zip("abc", ("grey", None, None), strict=True)
+    ]
+    seen = [
+        {"work_id": name, "near_hash": 2**64 - 1 - 2**at, "colour": "colour", "error": "", "error_detail": ""}
+        for name, at in (("a", 1), ("b", 30))
+    ]
+    prepared = [*seen, {"work_id": "c", "near_hash": 0, "colour": None, "error": "corrupt", "error_detail": "it is"}]
+    found = run.Found(pa.Table.from_pylist(rows, schema=works.WORKS), [], [])
+    kept, left_out = run.usable(
+        found, pa.Table.from_pylist(prepared, schema=PREPARED), TrainProfile.model_validate(GOOD)
+    )
+    assert kept["work_id"].to_pylist() == ["a", "b"]
+    assert kept["colour"].to_pylist() == ["grey", "colour"]  # what is told goes before what is seen
+    assert kept["near_hash"].to_pylist() == [2**64 - 3, 2**64 - 1 - 2**30]
+    assert left_out == ["c: corrupt: it is"]
+    assert kept.schema.equals(works.WORKS)
 
 
 def test_a_start_that_cannot_be_is_told_first() -> None:
