@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from safetensors.torch import save
+from torch import nn
 
 from artray import __version__
 from artray.config import MIB
@@ -21,7 +22,7 @@ from artray.location import Location
 from artray.metrics.calibration import Calibration
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
-from artray.train import epochs, judging, networks, stored, told
+from artray.train import epochs, judging, networks, robust, stored, told
 from artray.train.batch_norm import synchronised
 from artray.train.cache import Cache, Reader, default_folder
 from artray.train.checkpoints import BEST
@@ -37,6 +38,10 @@ from artray.train.transforms import COUNTS
 from artray.train.works import class_ids, rows_of
 
 MAX_FILE_BYTES: Final = 512 * MIB
+
+BATCH: Final = 32
+MEASURED: Final = 20
+"""Batches that batch norms are measured with, after weights were interpolated."""
 
 APART: Final = ("source", "colour")
 """Metrics are told apart by these columns of the works, too."""
@@ -85,6 +90,8 @@ def fit(
     if first:
         told.tell(folder.location, trainer.history, last=True)
     trainer.judged.load_state_dict(best["network"])
+    if profile.network.interpolate < 1:
+        _interpolate(trainer, _start(folder.card), labels)
     _finish(folder, trainer, spec, labels)
 
 
@@ -109,8 +116,7 @@ def build(profile: TrainProfile, card: Card, exchange: Exchange) -> Network:
     elif profile.network.random:
         trunk = trunks.make(card.architecture)
     else:
-        path = weights.fetch(card.weights["trunk"], owner=f"card {card.name}")
-        trunk = trunks.load(card.architecture, weights.read_tensors(path))
+        trunk = _start(card)
     heads: dict[str, Sequence[int]] = {
         task: (*head.hidden, _outputs(profile.outputs(task))) for task, head in profile.heads.items()
     }
@@ -122,6 +128,38 @@ def build(profile: TrainProfile, card: Card, exchange: Exchange) -> Network:
     if exchange.workers > 1:
         synchronised(network, exchange.total, torch.device(device).type)
     return network
+
+
+def _start(card: Card) -> nn.Module:
+    """A card's trunk."""
+    path = weights.fetch(card.weights["trunk"], owner=f"card {card.name}")
+    return trunks.load(card.architecture, weights.read_tensors(path))
+
+
+def _interpolate(trainer: Trainer, start: nn.Module, labels: Labels) -> None:
+    """Move the judged network's trunk back towards its start, and fit its heads anew; all workers come to the same."""
+    network, profile = trainer.judged, trainer.profile
+    assert isinstance(network, Network)
+    assert network.trunk is not None
+    robust.interpolate(network.trunk, start, profile.network.interpolate)
+    few = np.random.default_rng(profile.training.seed).permutation(trainer.train)[: MEASURED * BATCH]
+    few = few[: len(few) // BATCH * BATCH or len(few)]
+    batches = (images.to(trainer.device) for images in trainer.inputs.validation(few, BATCH))
+    robust.measure(network.trunk, batches)
+    features = torch.from_numpy(trainer.features(np.concatenate([trainer.train, trainer.val])))
+    learned, validated = features[: len(trainer.train)], features[len(trainer.train) :]
+    for name, layers in zip(profile.heads, network.heads, strict=True):
+        ids = {part: torch.from_numpy(labels[name][rows]) for part, rows in (("t", trainer.train), ("v", trainer.val))}
+        head = robust.fit_best(
+            (learned[ids["t"] >= 0], ids["t"][ids["t"] >= 0]),
+            (validated[ids["v"] >= 0], ids["v"][ids["v"] >= 0]),
+            trainer.class_weights[name].cpu(),
+            _outputs(profile.outputs(name)),
+        )
+        linear = next(layer for layer in layers.children() if isinstance(layer, nn.Linear))
+        with torch.no_grad():
+            linear.weight.copy_(head.weight)
+            linear.bias.copy_(head.bias)
 
 
 def _outputs(classes: tuple[str, ...]) -> int:

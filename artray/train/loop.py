@@ -255,6 +255,18 @@ class Trainer:
                     found[name].append(values.double().cpu().numpy())
         return {name: self._together(found[name], len(rows), name) for name in self.profile.heads}
 
+    def features(self, rows: Ints) -> Floats:
+        """float64[M, D] of images as the pipeline shows them: what heads are given; shared as :meth:`logits` are."""
+        own = rows[self.exchange.rank :: self.exchange.workers]
+        size = max(1, self.profile.training.batch_size // self.exchange.workers)
+        network = self.judged.eval()
+        assert isinstance(network, Network)  # an average's module is one, too
+        found: list[Floats] = [np.zeros((0, network.dim))]
+        with torch.inference_mode():
+            for images in self.inputs.validation(own, size):
+                found.append(network.features(images.to(self.device)).double().cpu().numpy())
+        return self.exchange.interleaved(np.concatenate(found), len(rows))
+
     def _together(self, parts: list[Floats], rows: int, name: Task) -> Floats:
         outputs = len(self.profile.outputs(name))
         own = np.concatenate(parts) if parts else np.zeros((0, 1 if outputs == 2 else outputs))

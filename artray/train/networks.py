@@ -34,9 +34,15 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Per head float[N, K], of pictures float[N, 3, S, S], or of embeddings float[N, D]."""
-        features = inputs if self.trunk is None else self.trunk(inputs)
-        unit = functional.normalize(features, dim=1, eps=NORM_MIN)
-        return {name: layers(unit * self.dim**0.5) for name, layers in zip(self.names, self.heads, strict=True)}
+        features = self.features(inputs)
+        return {name: layers(features) for name, layers in zip(self.names, self.heads, strict=True)}
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """float[N, D]: what heads are given, embeddings of the length of a vector of D ones."""
+        pooled = inputs if self.trunk is None else self.trunk(inputs)
+        unit: Tensor = functional.normalize(pooled, dim=1, eps=NORM_MIN)
+        scaled: Tensor = unit * self.dim**0.5
+        return scaled
 
 
 def head(dim: int, sizes: Sequence[int]) -> nn.Sequential:

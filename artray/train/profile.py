@@ -119,6 +119,9 @@ class NetworkConfig(Section):
         random: start from random weights instead.
         trained: ``head`` (feature extraction), ``conv4-5`` or ``conv2-5`` (the last two or four stages, and the head)
             or ``all``. Batch norm is trained in every mode. Section 4.2, Table 8.
+        interpolate: how much of the way from where it started to the best epoch the trunk is kept at: 1 for all of it.
+            Less is better on pictures of another kind; heads are fitted anew then. See artray.train.robust; not in the
+            report.
         size_px: the side of the input, if not the card's. Section 4.2: 224 to 400.
         resize: how a picture becomes a square, if not the card's way.
     """
@@ -126,6 +129,7 @@ class NetworkConfig(Section):
     card: str = "efficientnet-lite0-art"
     random: bool = False
     trained: Literal["head", "conv4-5", "conv2-5", "all"] = "conv4-5"
+    interpolate: float = Field(1.0, gt=0, le=1)
     size_px: int | None = Field(None, ge=32, le=2048)
     resize: Resize | None = None
 
@@ -281,6 +285,8 @@ class TrainProfile(Section):
             )
         if self.training.precision == "bfloat16" and self.workers.device == "cpu":
             raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
+        if self.network.interpolate < 1 and (self.network.random or any(head.hidden for head in self.heads.values())):
+            raise ValueError("network.interpolate: expected 1 with network.random or with hidden layers")
         choices = self.choices()
         if self.choose_by not in choices:
             raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")
@@ -299,6 +305,7 @@ class TrainProfile(Section):
             "crop and augment: expected neither": self.crop != CropConfig() or bool(self.augment),
             "data.drawings_from_paintings: expected 0": self.data.drawings_from_paintings > 0,
             "test.views: expected one": self.test.views != "one",
+            "network.interpolate: expected 1": self.network.interpolate < 1,
             "network.size_px and resize: expected neither": (self.network.size_px, self.network.resize) != (None, None),
         }
         if wrong := next((told for told, is_asked in asked.items() if is_asked), None):
