@@ -86,9 +86,12 @@ def _show(result: dict[str, Any]) -> None:
         print_parts(f"{task}, on {told['works']:,} works of {part}:", console.table(["", "", "95 %"], rows))
         print_parts(*_apart(task, told, report["classes"]))
     folder = result["folder"]
-    print_parts(
+    epochs = [
         f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result['chosen_by']}",
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
+    ]
+    print_parts(
+        *(epochs if result["epochs"] else ["heads fitted to the trunk's features, without epochs"]),
         _next(str(result["card"])),
     )
 

@@ -71,7 +71,18 @@ def fit(
     inputs, labels = _inputs(profile, works, spec), class_ids(works, profile)
     network = build(profile, folder.card, exchange)
     trainer = Trainer(profile, network, inputs, labels, rows_of(works, "train"), rows_of(works, "val"), exchange)
-    checkpoints, first = folder.checkpoints, exchange.rank == 0
+    if profile.network.trained != "none":
+        _train(folder, trainer, tell)
+    if profile.network.interpolate < 1:
+        _interpolate(trainer, _start(folder.card))
+    if profile.network.interpolate < 1 or profile.network.trained == "none":
+        _fit_heads(trainer)
+    _finish(folder, trainer, spec, labels)
+
+
+def _train(folder: RunFolder, trainer: Trainer, tell: Told) -> None:
+    """All epochs that are not over yet; the judged network is that of the best one then."""
+    checkpoints, first = folder.checkpoints, trainer.exchange.rank == 0
     if (state := checkpoints.load()) is not None:
         trainer.load(state)
     while not trainer.done:
@@ -82,7 +93,7 @@ def fit(
             checkpoints.save(trainer.state())
             told.tell(folder.location, trainer.history, trainer.done)
         tell(result)
-    exchange.gather(None)  # until the first one has written the best weights
+    trainer.exchange.gather(None)  # until the first one has written the best weights
     best = checkpoints.load(BEST)
     if best is None or trainer.best is None or best["epoch"] != trainer.best.epoch:
         found = "none" if best is None else f"those of epoch {best['epoch']}"
@@ -90,9 +101,6 @@ def fit(
     if first:
         told.tell(folder.location, trainer.history, last=True)
     trainer.judged.load_state_dict(best["network"])
-    if profile.network.interpolate < 1:
-        _interpolate(trainer, _start(folder.card), labels)
-    _finish(folder, trainer, spec, labels)
 
 
 def network_input(profile: TrainProfile, card: Card) -> Input:
@@ -136,8 +144,8 @@ def _start(card: Card) -> nn.Module:
     return trunks.load(card.architecture, weights.read_tensors(path))
 
 
-def _interpolate(trainer: Trainer, start: nn.Module, labels: Labels) -> None:
-    """Move the judged network's trunk back towards its start, and fit its heads anew; all workers come to the same."""
+def _interpolate(trainer: Trainer, start: nn.Module) -> None:
+    """Move the judged network's trunk back towards its start; all workers come to the same."""
     network, profile = trainer.judged, trainer.profile
     assert isinstance(network, Network)
     assert network.trunk is not None
@@ -146,6 +154,12 @@ def _interpolate(trainer: Trainer, start: nn.Module, labels: Labels) -> None:
     few = few[: len(few) // BATCH * BATCH or len(few)]
     batches = (images.to(trainer.device) for images in trainer.inputs.validation(few, BATCH))
     robust.measure(network.trunk, batches)
+
+
+def _fit_heads(trainer: Trainer) -> None:
+    """Fit the judged network's heads to its trunk's features; all workers come to the same."""
+    network, profile, labels = trainer.judged, trainer.profile, trainer.labels
+    assert isinstance(network, Network)
     features = torch.from_numpy(trainer.features(np.concatenate([trainer.train, trainer.val])))
     learned, validated = features[: len(trainer.train)], features[len(trainer.train) :]
     for name, layers in zip(profile.heads, network.heads, strict=True):
@@ -240,7 +254,8 @@ def write_card(
     """Write the card and its files of weights into RUN/card; returns where the card is."""
     profile, start = folder.profile, folder.card
     tensors = dict(zip(("trunk", "heads"), networks.export(network, made), strict=True))
-    kept = start.weights["trunk"].model_dump(mode="json") if network.trunk is None else None
+    untouched = network.trunk is None or profile.network.trained == "none"
+    kept = start.weights["trunk"].model_dump(mode="json") if untouched else None
     files: dict[str, Any] = {"trunk": kept} if kept else {}  # heads alone were trained: the trunk is the start's
     for role, values in tensors.items():
         if role in files:

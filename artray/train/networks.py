@@ -59,7 +59,7 @@ def restrict(network: Network, architecture: str, trained: str) -> None:
     Args:
         network: with a trunk.
         architecture: of the trunk.
-        trained: ``head``, ``conv4-5``, ``conv2-5`` or ``all``; see artray.train.profile.NetworkConfig.
+        trained: ``none``, ``head``, ``conv4-5``, ``conv2-5`` or ``all``; see artray.train.profile.NetworkConfig.
 
     Raises:
         ConfigError: stages are asked for of a trunk that has none.
@@ -70,8 +70,8 @@ def restrict(network: Network, architecture: str, trained: str) -> None:
     trunk = network.trunk
     if trunk is None or trained == "all":
         return
-    stages = trunks.stages(architecture, trunk) if trained != "head" else {}
-    first = {"head": trunks.STAGES + 1, "conv4-5": 4, "conv2-5": 2}[trained]
+    stages = trunks.stages(architecture, trunk) if trained.startswith("conv") else {}
+    first = {"conv4-5": 4, "conv2-5": 2}.get(trained, trunks.STAGES + 1)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(stages.get(name, 0) >= first)
     for module in trunk.modules():

@@ -117,8 +117,9 @@ class NetworkConfig(Section):
     Args:
         card: whose trunk it starts from, with its weights, input size and normalisation.
         random: start from random weights instead.
-        trained: ``head`` (feature extraction), ``conv4-5`` or ``conv2-5`` (the last two or four stages, and the head)
-            or ``all``. Batch norm is trained in every mode. Section 4.2, Table 8.
+        trained: ``none`` (no epochs: heads are fitted to the trunk's features by logistic regression, which is not in
+            the report), ``head`` (feature extraction), ``conv4-5`` or ``conv2-5`` (the last two or four stages, and the
+            head) or ``all``. But for ``none``, batch norm is trained in every mode. Section 4.2, Table 8.
         interpolate: how much of the way from where it started to the best epoch the trunk is kept at: 1 for all of it.
             Less is better on pictures of another kind; heads are fitted anew then. See artray.train.robust; not in the
             report.
@@ -128,7 +129,7 @@ class NetworkConfig(Section):
 
     card: str = "efficientnet-lite0-art"
     random: bool = False
-    trained: Literal["head", "conv4-5", "conv2-5", "all"] = "conv4-5"
+    trained: Literal["none", "head", "conv4-5", "conv2-5", "all"] = "conv4-5"
     interpolate: float = Field(1.0, gt=0, le=1)
     size_px: int | None = Field(None, ge=32, le=2048)
     resize: Resize | None = None
@@ -285,8 +286,12 @@ class TrainProfile(Section):
             )
         if self.training.precision == "bfloat16" and self.workers.device == "cpu":
             raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
-        if self.network.interpolate < 1 and (self.network.random or any(head.hidden for head in self.heads.values())):
-            raise ValueError("network.interpolate: expected 1 with network.random or with hidden layers")
+        fitted = self.network.interpolate < 1 or self.network.trained == "none"
+        if fitted and (self.network.random or any(head.hidden for head in self.heads.values())):
+            raise ValueError(
+                "network: heads without hidden layers are fitted to a trunk that is not random: "
+                "expected interpolate 1 and another trained than none"
+            )
         choices = self.choices()
         if self.choose_by not in choices:
             raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")

@@ -58,7 +58,11 @@ WRONG = {
     "known keys: classes, only, loss": {"heads": {"type": {"los": "f1"}}},
     "known keys: kind, path, name": {"data": {"sources": [{"knd": "csv", "path": "x.csv"}]}},
     "known keys: name, kernel_px, sigma, p$": {"augment": [{"name": "blur", "kernel": 3}]},
-    "network.interpolate: expected 1 with network.random": {"network": {"random": True, "interpolate": 0.5}},
+    "network: heads without hidden layers": {"network": {"random": True, "interpolate": 0.5}},
+    "expected interpolate 1 and another trained than none": {
+        "network": {"trained": "none"},
+        "heads": {"type": {"hidden": [3]}},
+    },
     "workers.min_workers: expected at most workers.workers, 2, got 5": {"workers": {"workers": 2, "min_workers": 5}},
     "workers.device: expected cuda, which gives each of 2": {"workers": {"workers": 2, "device": "cuda:1"}},
     "workers.device: expected cpu, cuda or cuda:N": {"workers": {"device": "gpu"}},

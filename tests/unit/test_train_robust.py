@@ -14,7 +14,7 @@ from torch import nn
 
 from artray.classify import heads
 from artray.location import Location
-from artray.models import cards, trunks
+from artray.models import cards, trunks, weights
 from artray.train import exchange, fit, robust, run
 from artray.train.rundir import RunFolder
 from tests import training
@@ -85,21 +85,29 @@ def test_a_training_keeps_a_trunk_between_its_start_and_its_end(tmp_path: Path) 
     torch.manual_seed(0)
     save_file(trunks.make(training.ARCHITECTURE).state_dict(), tmp_path / "start.safetensors")
     digest = hashlib.sha256((tmp_path / "start.safetensors").read_bytes()).hexdigest()
-    card = yaml.safe_load((tmp_path / "small.yaml").read_text())
-    card["weights"] = {"trunk": {"uri": "start.safetensors", "sha256": digest}}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(card))
-    trunk_files = {}
-    for part in (1.0, 0.5):
-        changes = ["network.random=false", f"network.interpolate={part}", "training.epochs=1"]
-        profile = run.load(tmp_path / "stripes.yaml", changes)
+    described = yaml.safe_load((tmp_path / "small.yaml").read_text())
+    described["weights"] = {"trunk": {"uri": "start.safetensors", "sha256": digest}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(described))
+
+    def made(name: str, *changes: str) -> cards.Card:
+        profile = run.load(tmp_path / "stripes.yaml", ["network.random=false", "training.epochs=1", *changes])
         works, _ = run.usable(run.read(profile), None, profile)
-        folder = RunFolder(Location.of(tmp_path / f"run-{part}"))
+        folder = RunFolder(Location.of(tmp_path / name))
         folder.begin(profile, cards.load(tmp_path / "small.yaml"), works, [])
         fit.fit(folder, exchange.alone())
         assert folder.result is not None
-        made = cards.load(folder.result["card"])
-        trunk_files[part] = load_file(tmp_path / f"run-{part}" / "card" / made.weights["trunk"].uri.rpartition("/")[2])
-        assert heads.load(made)["type"].layers[0].weight.shape == (2, made.embedding_dim)
+        assert folder.result["epochs"] == (0 if name == "probe" else 1)
+        return cards.load(folder.result["card"])
+
+    trunk_files = {}
+    for part in (1.0, 0.5):
+        card = made(f"run-{part}", f"network.interpolate={part}")
+        trunk_files[part] = load_file(weights.fetch(card.weights["trunk"]))
+        assert heads.load(card)["type"].layers[0].weight.shape == (2, card.embedding_dim)
+    probe = made("probe", "network.trained=none")
+    assert probe.weights["trunk"].sha256 == digest  # the trunk is what it was
+    assert probe.trunk_key() == cards.load(tmp_path / "small.yaml").trunk_key()
+    assert heads.load(probe)["genre"].layers[0].weight.any()
     start = load_file(tmp_path / "start.safetensors")
     for name, tuned in trunk_files[1.0].items():
         if tuned.is_floating_point() and "running" not in name:
