@@ -105,7 +105,11 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
             if not folder.exists():
                 _begin(folder, profile, card, reporter)
             done = len(folder.history())
-            reporter.phase(f"training, from epoch {done + 1} of {profile.training.epochs} on")
+            reporter.phase(
+                "fitting heads to the trunk's features"
+                if profile.network.trained == "none"
+                else f"training, from epoch {done + 1} of {profile.training.epochs} on"
+            )
             launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
     result = folder.result
     if result is None:
