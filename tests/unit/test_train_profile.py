@@ -54,7 +54,7 @@ WRONG = {
     },
     "known keys: name, lr, weight_decay": {"optimiser": {"learning_rate": 1}},
     "augment.0: .*'horizontal_flip', 'perspective', 'rotation'": {"augment": [{"name": "mirror"}]},
-    "network.trained: Input should be 'head', 'conv4-5', 'conv2-5' or 'all'": {"network": {"trained": "conv5"}},
+    "network.trained: Input should be 'none', 'head', 'conv4-5', 'conv2-5' or 'all'": {"network": {"trained": "conv5"}},
     "known keys: classes, only, loss": {"heads": {"type": {"los": "f1"}}},
     "known keys: kind, path, name": {"data": {"sources": [{"knd": "csv", "path": "x.csv"}]}},
     "known keys: name, kernel_px, sigma, p$": {"augment": [{"name": "blur", "kernel": 3}]},
