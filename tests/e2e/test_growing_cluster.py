@@ -57,7 +57,7 @@ def actors(node: psutil.Process) -> int:
 def test_actors_come_with_the_machines(tmp_path: Path, ray_temp: Path) -> None:
     if clusters.listens(PORT):
         pytest.skip(f"something listens on port {PORT}, which Ray's provider for one computer needs")
-    write_archive(tmp_path / "archive", 1_000, megapixels=(0.05, 0.1))
+    write_archive(tmp_path / "archive", 2_500, megapixels=(0.05, 0.1))  # enough until the second machine comes
     env = clusters.environment(tmp_path) | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     (tmp_path / "cluster.yaml").write_text(json.dumps(launcher_file()))
     options = ["--num-cpus=0", f"--autoscaling-config={tmp_path / 'cluster.yaml'}"]
