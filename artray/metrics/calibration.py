@@ -8,7 +8,6 @@ import numpy.typing as npt
 from artray.metrics.classification import loss
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 TEMPERATURES: Final = (0.05, 20.0)
 """No temperature outside of these is tried."""
@@ -85,7 +84,7 @@ def bias_corrected(logits: npt.ArrayLike, truth: npt.ArrayLike) -> Calibration:
 
     found = start
     for _ in range(STEPS):
-        scores = _softmax(slopes @ found)
+        scores = softmax(slopes @ found)
         gradient = np.einsum("nc,ncp->p", scores - truths, slopes) / len(table) + (found - start) / len(table)
         means = np.einsum("nc,ncp->np", scores, slopes)
         curvature = np.einsum("nc,ncp,ncq->pq", scores, slopes, slopes) - means.T @ means
@@ -103,6 +102,7 @@ def bias_corrected(logits: npt.ArrayLike, truth: npt.ArrayLike) -> Calibration:
     return Calibration(1 / inverse, tuple((shifts - shifts.mean()).tolist()))
 
 
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
+    """Probabilities of logits float[..., C], of the same shape."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

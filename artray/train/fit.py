@@ -163,10 +163,9 @@ def _fit_heads(trainer: Trainer) -> None:
     features = torch.from_numpy(trainer.features(np.concatenate([trainer.train, trainer.val])))
     learned, validated = features[: len(trainer.train)], features[len(trainer.train) :]
     for name, layers in zip(profile.heads, network.heads, strict=True):
-        ids = {part: torch.from_numpy(labels[name][rows]) for part, rows in (("t", trainer.train), ("v", trainer.val))}
         head = robust.fit_best(
-            (learned[ids["t"] >= 0], ids["t"][ids["t"] >= 0]),
-            (validated[ids["v"] >= 0], ids["v"][ids["v"] >= 0]),
+            _known(learned, labels[name][trainer.train]),
+            _known(validated, labels[name][trainer.val]),
             trainer.class_weights[name].cpu(),
             _outputs(profile.outputs(name)),
         )
@@ -174,6 +173,12 @@ def _fit_heads(trainer: Trainer) -> None:
         with torch.no_grad():
             linear.weight.copy_(head.weight)
             linear.bias.copy_(head.bias)
+
+
+def _known(features: torch.Tensor, class_ids: Ints) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows that have a label, and which."""
+    ids = torch.from_numpy(class_ids)
+    return features[ids >= 0], ids[ids >= 0]
 
 
 def _outputs(classes: tuple[str, ...]) -> int:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from artray.metrics import classification as metrics
-from artray.metrics.calibration import Calibration, bias_corrected, temperature
+from artray.metrics.calibration import Calibration, bias_corrected, softmax, temperature
 from artray.train import voting
 from artray.train.epochs import Ints
 from artray.train.loop import as_logits
@@ -31,9 +31,7 @@ class Judged(NamedTuple):
 
 def scores(judged: Judged, calibration: Calibration) -> Floats:
     """float64[M, V, C]: probabilities of every view."""
-    scaled = calibration(judged.logits)
-    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    return softmax(calibration(judged.logits))
 
 
 def calibration(logits: Floats, truth: Ints, kind: CalibrationKind) -> Calibration:

@@ -108,11 +108,6 @@ def fitted(folder: RunFolder, cfg: WorkersConfig, tell: Callable[[Result], None]
             raise ConfigError(failure)
 
 
-def resources() -> dict[str, float]:
-    """What the cluster has at present: CPUs, GPUs, ..."""
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-
-
 def check_room(cfg: WorkersConfig, resources: Mapping[str, float]) -> None:
     """Make sure that the workers can start on a cluster that will not grow: Ray would wait for room.
 

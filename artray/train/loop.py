@@ -243,29 +243,30 @@ class Trainer:
 
     def logits(self, rows: Ints) -> dict[str, Floats]:
         """Per head float64[M, K] of images as the pipeline shows them; every worker sees a part, all get the whole."""
-        own = rows[self.exchange.rank :: self.exchange.workers]
-        size = max(1, self.profile.training.batch_size // self.exchange.workers)
         module = self.judged.eval()
         found: dict[str, list[Floats]] = {name: [] for name in self.profile.heads}
         with torch.inference_mode():
-            for images in self.inputs.validation(own, size):
+            for images in self._shown(rows):
                 with self._autocast():
-                    outputs = module(images.to(self.device, non_blocking=True))
+                    outputs = module(images)
                 for name, values in outputs.items():
                     found[name].append(values.double().cpu().numpy())
         return {name: self._together(found[name], len(rows), name) for name in self.profile.heads}
 
     def features(self, rows: Ints) -> Floats:
         """float64[M, D] of images as the pipeline shows them: what heads are given; shared as :meth:`logits` are."""
-        own = rows[self.exchange.rank :: self.exchange.workers]
-        size = max(1, self.profile.training.batch_size // self.exchange.workers)
         network = self.judged.eval()
         assert isinstance(network, Network)  # an average's module is one, too
         found: list[Floats] = [np.zeros((0, network.dim))]
         with torch.inference_mode():
-            for images in self.inputs.validation(own, size):
-                found.append(network.features(images.to(self.device)).double().cpu().numpy())
+            found += [network.features(images).double().cpu().numpy() for images in self._shown(rows)]
         return self.exchange.interleaved(np.concatenate(found), len(rows))
+
+    def _shown(self, rows: Ints) -> Iterator[Tensor]:
+        """This worker's part of some images as the pipeline shows them, on its device, in batches."""
+        size = max(1, self.profile.training.batch_size // self.exchange.workers)
+        for images in self.inputs.validation(rows[self.exchange.rank :: self.exchange.workers], size):
+            yield images.to(self.device, non_blocking=True)
 
     def _together(self, parts: list[Floats], rows: int, name: Task) -> Floats:
         outputs = len(self.profile.outputs(name))

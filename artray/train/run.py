@@ -94,13 +94,14 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
     cards.check_classifiers([card])
     _check_start(profile, card)
     _check_same(folder, profile)
+    from artray.pipeline import graph
     from artray.train import launch
 
     if folder.result is None:
         out.make()
         with Lease(Store(out), uuid.uuid4().hex, reporter.note), cluster.connected() as shared:
             if not shared:
-                launch.check_room(profile.workers, launch.resources())
+                launch.check_room(profile.workers, graph.resources())
             _check_same(folder, profile)
             if not folder.exists():
                 _begin(folder, profile, card, reporter)
