@@ -55,6 +55,7 @@ def cluster(tmp_path: Path, ray_temp: Path, s3_bucket: str) -> Iterator[Cluster]
     options = [f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}", "--num-cpus=2"]
     with clusters.head(env, ray_temp, clusters.free_port(), *options) as node:
         clusters.wait_for(dashboard, node)
+        clusters.wait_for(metrics, node)  # its agent comes later than the dashboard
         yield Cluster(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", env)
 
 
