@@ -152,7 +152,7 @@ def _interpolate(trainer: Trainer, start: nn.Module) -> None:
     robust.interpolate(network.trunk, start, profile.network.interpolate)
     few = np.random.default_rng(profile.training.seed).permutation(trainer.train)[: MEASURED * BATCH]
     few = few[: len(few) // BATCH * BATCH or len(few)]
-    batches = (images.to(trainer.device) for images in trainer.inputs.validation(few, BATCH))
+    batches = (trainer.on_device(images) for images in trainer.inputs.validation(few, BATCH))
     robust.measure(network.trunk, batches)
 
 
@@ -243,7 +243,7 @@ def _viewed(trainer: Trainer, rows: Ints) -> dict[str, Floats]:
     module, found = trainer.judged.eval(), dict[str, list[Floats]]()
     with torch.inference_mode():
         for batch in trainer.inputs.judged(rows[exchange.rank :: exchange.workers], max(1, size // views)):
-            for name, values in module(batch.to(trainer.device)).items():
+            for name, values in module(trainer.on_device(batch)).items():
                 found.setdefault(name, []).append(values.double().cpu().numpy())
     whole: dict[str, Floats] = {}
     for name in trainer.profile.heads:

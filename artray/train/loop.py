@@ -132,7 +132,7 @@ class Trainer:
         lr = float(self.optimiser.param_groups[0]["lr"])
         self.network.train()
         for share, images in zip(shares, self.inputs.training(epoch, shares), strict=True):
-            self.losses.append(self._step(epoch, share, images.to(self.device, non_blocking=True)))
+            self.losses.append(self._step(epoch, share, self.on_device(images)))
             self.batch += 1
             if self.batch % CHECKED_EVERY == 0:
                 self._check_losses()
@@ -266,7 +266,12 @@ class Trainer:
         """This worker's part of some images as the pipeline shows them, on its device, in batches."""
         size = max(1, self.profile.training.batch_size // self.exchange.workers)
         for images in self.inputs.validation(rows[self.exchange.rank :: self.exchange.workers], size):
-            yield images.to(self.device, non_blocking=True)
+            yield self.on_device(images)
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """Pictures in the order of memory that convolutions like best, which a GPU changes itself."""
+        moved = images.to(self.device, non_blocking=True)
+        return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
     def _together(self, parts: list[Floats], rows: int, name: Task) -> Floats:
         outputs = len(self.profile.outputs(name))

@@ -11,10 +11,16 @@ from artray.train.profile import OptimiserConfig
 
 def optimiser(cfg: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """What changes weights after every batch."""
-    if cfg.name == "sgd":
-        return torch.optim.SGD(parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, momentum=cfg.momentum)
-    kind: Any = {"adam": torch.optim.Adam, "adadelta": torch.optim.Adadelta, "adamw": torch.optim.AdamW}[cfg.name]
-    made: torch.optim.Optimizer = kind(parameters, lr=cfg.lr, weight_decay=cfg.weight_decay)
+    kinds = {
+        "adam": torch.optim.Adam,
+        "adadelta": torch.optim.Adadelta,
+        "adamw": torch.optim.AdamW,
+        "sgd": torch.optim.SGD,
+    }
+    own: dict[str, Any] = {"momentum": cfg.momentum} if cfg.name == "sgd" else {}
+    if cfg.name != "adadelta" and parameters and parameters[0].is_cuda:
+        own["fused"] = True  # one kernel for all parameters
+    made: torch.optim.Optimizer = kinds[cfg.name](parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, **own)
     return made
 
 

@@ -63,8 +63,7 @@ class Pictures:
             prefetch_factor=4 if processes else None,
         )
         try:
-            for batch in loader:
-                yield batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+            yield from loader
         except (ConfigError, TransientError) as error:  # a process's comes with its traceback as text
             raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
 

@@ -102,7 +102,8 @@ class Training:
             border = BORDER_PX if self.crop.kind == "random_borderless" else 0
             picture = Pillow.fromarray(resized(_without_border(image, border), self._edge_px(), self.crop.edge))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+            # not torch.manual_seed, which keeps a stack trace for every GPU that is not in use yet
+            torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
             for operation in (self._cut, *self._augment):
                 picture = operation(picture)
         return normalised(np.asarray(picture), self.spec)

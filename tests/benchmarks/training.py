@@ -240,7 +240,7 @@ def page(
             f"`artray rehead` gives {told.rows:,} stored embeddings of 1,280 numbers new types and genres in "
             f"{relabelled:.1f} s (median of {told.rounds}); 10 s for 100,000 wanted: {soon}.",
             "",
-            "On a GPU nothing has been measured: none was at hand.",
+            "On a GPU: [benchmarks-training-gpu.md](benchmarks-training-gpu.md).",
             "",
         ]
     )
