@@ -202,7 +202,8 @@ def page(found: dict[str, Any]) -> str:
             f"{found['date']}; {found['gpu']}, {found['cores']} processor cores; torch {found['torch']}. Mixed "
             f"precision (bfloat16), batches of {found['batch']}, inputs of {found['size']} pixels, "
             f"{found['images']:,} pictures with a shorter side of {SHORT_SIDE_PX} pixels per epoch, "
-            f"{found['processes']} processes that prepare them, {found['rounds']} rounds; cuDNN tries out its kernels for both.",
+            f"{found['processes']} processes that prepare them, {found['rounds']} rounds; "
+            "cuDNN tries out its kernels for both.",
             "",
             "| | artray, images/s | limit, images/s | ratio | wanted |",
             "|---|---:|---:|---:|---:|",
