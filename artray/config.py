@@ -76,7 +76,7 @@ class DecodeConfig(Section):
 class ClassifyConfig(Section):
     """Type, genre and embedding: each card says which of them it yields, and no two yield the same."""
 
-    cards: tuple[str, ...] = ("efficientnet-lite0-art",)
+    cards: tuple[str, ...] = ("efficientnet-lite2-art",)
     device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
 

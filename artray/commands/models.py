@@ -34,7 +34,7 @@ def list_(as_json: Json = False) -> None:
         raise wrong[0]
 
 
-@verb("artray models show efficientnet-lite0-art")
+@verb("artray models show efficientnet-lite2-art")
 def show(name: Annotated[str, typer.Argument(help="A card's name or file.")], as_json: Json = False) -> None:
     """One card: data, licence, metrics."""
     import yaml

@@ -17,7 +17,7 @@ Overrides = Annotated[
     "artray train type.yaml --check",
     "artray train type.yaml --out /runs/type --set optimiser.lr=0.001",
     "artray train type.yaml --out s3://museum/runs/type --set workers.workers=8 --set workers.device=cuda",
-    "artray train efficientnet-lite0-art --data ../shared/data",
+    "artray train efficientnet-lite2-art --data ../shared/data",
 )
 def train(
     profile: Annotated[

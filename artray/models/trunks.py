@@ -9,7 +9,7 @@ import difflib
 import functools
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -20,12 +20,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from artray.errors import ConfigError
 from artray.models import inception_resnet
 
-LITE0_REPEATS: Final = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks per stage of EfficientNet-B0 and Lite0 (Tan and Le 2019, Table 1)."""
+LITE_REPEATS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
+    {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1), 2: (1, 3, 3, 4, 4, 5, 1)}
+)
+"""Blocks per stage of EfficientNet-Lite0 to 2: those of B0 to B2, the first and last stage unscaled.
+
+Source: Tan and Le (2019), Table 1."""
 
 TIMM: Final = "timm"
 STAGES: Final = 5
-LITE0_STAGES: Final = ("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6")
+LITE_STAGES: Final = ("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6")
 RESNET_STAGES: Final = ("bn1", "layer1", "layer2", "layer3", "layer4")
 DENSENET_STAGES: Final = (
     "features.norm0",
@@ -179,17 +183,23 @@ def _check(architecture: str, expected: Mapping[str, Tensor], given: Mapping[str
             raise ConfigError(f"weights: expected the tensors of {architecture}, got {name} besides")
 
 
-def _lite0() -> nn.Module:
-    import timm
+def _lite(variant: int) -> Trunk:
+    """EfficientNet-Lite, whose published weights have names of their own."""
 
-    module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-    return module
+    def build() -> nn.Module:
+        import timm
+
+        module: nn.Module = timm.create_model(f"tf_efficientnet_lite{variant}", pretrained=False, num_classes=0)
+        return module
+
+    rename = functools.partial(_lite_name, LITE_REPEATS[variant])
+    return Trunk(build, 1280, rename, ("_fc.", "classifier."), LITE_STAGES)
 
 
-def _lite0_name(name: str) -> str:
+def _lite_name(repeats: Sequence[int], name: str) -> str:
     """Names of the efficientnet_lite_pytorch family to timm's; timm's own stay.
 
-    >>> _lite0_name("_blocks.2._project_conv.weight"), _lite0_name("_conv_head.weight")
+    >>> _lite_name(LITE_REPEATS[0], "_blocks.2._project_conv.weight"), _lite_name((), "_conv_head.weight")
     ('blocks.1.1.conv_pwl.weight', 'conv_head.weight')
     """
     first, *rest = name.split(".")
@@ -197,7 +207,7 @@ def _lite0_name(name: str) -> str:
         top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
         return ".".join([top.get(first, first), *rest])
     number, layer, *rest = rest
-    places = [f"{stage}.{index}" for stage, repeats in enumerate(LITE0_REPEATS) for index in range(repeats)]
+    places = [f"{stage}.{index}" for stage, count in enumerate(repeats) for index in range(count)]
     shared = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw"}
     if number == "0":  # the first block has nothing to expand: its projection is the pointwise convolution
         layers = shared | {"_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -231,7 +241,7 @@ def _densenet_name(name: str) -> str:
 
 TRUNKS: Final[Mapping[str, Trunk]] = MappingProxyType(
     {
-        "efficientnet_lite0": Trunk(_lite0, 1280, _lite0_name, ("_fc.", "classifier."), LITE0_STAGES),
+        **{f"efficientnet_lite{variant}": _lite(variant) for variant in LITE_REPEATS},
         "inception_resnet_v1": Trunk(
             inception_resnet.InceptionResnetV1,
             inception_resnet.DIM,

@@ -127,7 +127,7 @@ class NetworkConfig(Section):
         resize: how a picture becomes a square, if not the card's way.
     """
 
-    card: str = "efficientnet-lite0-art"
+    card: str = "efficientnet-lite0-imagenet"
     random: bool = False
     trained: Literal["none", "head", "conv4-5", "conv2-5", "all"] = "conv4-5"
     interpolate: float = Field(1.0, gt=0, le=1)

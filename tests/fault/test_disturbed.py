@@ -122,7 +122,7 @@ def test_of_two_runs_on_one_store_the_later_stops(tmp_path: Path, env: dict[str,
         (("--metadata", "nothing.csv"), "nothing.csv"),
         (("--profile", "report"), "resnet50-type: these weights are yours to train"),
         (("--set", "classify.cards=[mtcnn]"), "classify.cards: expected cards of task classify, got mtcnn"),
-        (("--set", "detect.cards=[efficientnet-lite0-art]"), "detect.cards"),
+        (("--set", "detect.cards=[efficientnet-lite2-art]"), "detect.cards"),
     ],
 )
 def test_bad_configuration_is_one_line_before_ray_starts(

@@ -12,7 +12,7 @@ from artray.errors import ConfigError
 from artray.models import cards
 from artray.models.cards import Card
 
-LITE0 = "efficientnet-lite0-art"
+CLASSIFIER = "efficientnet-lite2-art"
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def test_importing_cards_loads_no_deep_learning_library():
 
 
 def test_every_shipped_card_is_sound():
-    assert {LITE0, "mtcnn", "resnet50-type", "resnet50-genre"} <= set(cards.shipped())
+    assert {CLASSIFIER, "mtcnn", "resnet50-type", "resnet50-genre"} <= set(cards.shipped())
     for name in cards.shipped():
         assert cards.load(name).licence
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=f"card nonesuch: expected one of .*{LITE0}, .*mtcnn"):
+    with pytest.raises(ConfigError, match=f"card nonesuch: expected one of .*{CLASSIFIER}, .*mtcnn"):
         cards.load("nonesuch")
 
 

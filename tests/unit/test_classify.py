@@ -109,7 +109,7 @@ def test_large_logits_do_not_overflow():
 
 
 def test_heads_score_one_image_as_many():
-    head = next(iter(heads.load(cards.load("efficientnet-lite0-art")).values()))
+    head = next(iter(heads.load(cards.load("efficientnet-lite2-art")).values()))
     embeddings = np.random.default_rng(0).normal(size=(33, 1280)).astype(np.float32)
     alone = np.concatenate([heads.score(head, embeddings[n : n + 1]) for n in range(33)])
     assert np.array_equal(heads.score(head, embeddings), alone)
@@ -205,7 +205,7 @@ def test_neighbours_order_and_batch_size_change_not_one_bit(classify):
 def test_the_stored_embedding_gives_the_same_scores_again(classify):
     found = classify(batch_of(pictures(3)))
     stored = schema.table(found, schema.CLASSIFIED).to_pylist()
-    again = heads.load(cards.load("efficientnet-lite0-art"))
+    again = heads.load(cards.load("efficientnet-lite2-art"))
     for index, row in enumerate(stored):
         rehead = heads.scored(again, np.array(row["embedding"], np.float32))
         assert rehead == {name: found[name][index] for name in rehead}

@@ -259,7 +259,7 @@ def test_a_wrong_card_hides_no_right_one(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_unknown_architecture_is_told_before_anything_is_made(tmp_path: Path) -> None:
     from artray.models import cards
 
-    card = cards.load("efficientnet-lite0-art").model_dump(mode="json", exclude_defaults=True)
+    card = cards.load("efficientnet-lite2-art").model_dump(mode="json", exclude_defaults=True)
     card |= {"name": "own", "architecture": "efficientnet-lite7"}
     (tmp_path / "own.yaml").write_text(json.dumps(card))
     cards_set = f"classify.cards=[{tmp_path / 'own.yaml'}]"

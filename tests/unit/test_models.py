@@ -76,11 +76,12 @@ def test_fusing_leaves_no_batch_norm_behind_a_convolution_and_changes_nothing(ar
     assert left == (201 - 1 - 98 if architecture == "densenet201" else 0)
 
 
-def test_the_bundled_trunk_uses_every_tensor_of_its_file():
-    path = weights.fetch(cards.load("efficientnet-lite0-imagenet").weights["trunk"])
+@pytest.mark.parametrize("variant", [0, 2])
+def test_the_bundled_trunk_uses_every_tensor_of_its_file(variant: int):
+    path = weights.fetch(cards.load(f"efficientnet-lite{variant}-imagenet").weights["trunk"])
     tensors = weights.read_tensors(path)
-    module = trunks.load("efficientnet_lite0", tensors)
-    used = {trunks._lite0_name(name) for name in tensors}
+    module = trunks.load(f"efficientnet_lite{variant}", tensors)
+    used = {trunks.TRUNKS[f"efficientnet_lite{variant}"].rename(name) for name in tensors}
     assert used - set(module.state_dict()) == {"_fc.weight", "_fc.bias"}
     assert set(module.state_dict()) <= used
     assert torch.equal(module.state_dict()["conv_head.weight"], tensors["_conv_head.weight"])
@@ -118,7 +119,7 @@ def test_published_densenet_files_use_older_names():
 
 
 def test_the_bundled_cards_verify():
-    for name in ("efficientnet-lite0-art", "mtcnn"):
+    for name in ("efficientnet-lite2-art", "mtcnn"):
         ok, detail, seconds = verify.verify(cards.load(name))
         assert ok, detail
         assert seconds > 0

@@ -173,7 +173,7 @@ def test_what_is_found_out_of_pictures_goes_into_the_works() -> None:
 
 def test_a_start_that_cannot_be_is_told_first() -> None:
     cfg = TrainProfile.model_validate(GOOD)
-    card = cards.load("efficientnet-lite0-art")
+    card = cards.load("efficientnet-lite2-art")
     run._check_start(cfg, card)
     with pytest.raises(ConfigError, match=r"network\.trained: expected head or all with the architecture timm/vit"):
         run._check_start(cfg, card.model_copy(update={"architecture": "timm/vit_tiny_patch16_224"}))
