@@ -73,10 +73,18 @@ class DecodeConfig(Section):
     batch_bytes: int = Field(64 * MIB, gt=0)
 
 
+Views: TypeAlias = Literal["one", "flips", "five_crop", "ten_crop"]
+"""How a picture is looked at: as a whole; so and mirrored; in five crops; in these and their mirror images."""
+
+
 class ClassifyConfig(Section):
-    """Type, genre and embedding: each card says which of them it yields, and no two yield the same."""
+    """Type, genre and embedding: each card says which of them it yields, and no two yield the same.
+
+    Further ``views`` change no label: a record says which part of them would.
+    """
 
     cards: tuple[str, ...] = ("efficientnet-lite2-art",)
+    views: Views = "one"
     device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
 

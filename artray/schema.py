@@ -14,7 +14,7 @@ from artray.errors import InvariantError
 Batch: TypeAlias = dict[str, list[Any]]
 """Columns of equal length. ``pixels`` holds uint8[H, W, 3] RGB arrays, or None where ``error`` is not ""."""
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Version of the store's layout, in ``store.json``."""
 
 OBJECT: Final = pa.struct(
@@ -59,9 +59,11 @@ CLASSIFIED: Final = pa.schema(
         ("type", pa.string()),
         ("type_score", pa.float32()),
         ("type_scores", SCORES),
+        ("type_disagreement", pa.float32()),  # part of other views with another type; null where none was looked at
         ("genre", pa.string()),
         ("genre_score", pa.float32()),
         ("genre_scores", SCORES),
+        ("genre_disagreement", pa.float32()),  # likewise
         ("mean_rgb", pa.list_(pa.float32())),  # three values in [0, 255]
         ("embedding", pa.list_(pa.float32())),  # unit norm
     ]

@@ -138,6 +138,7 @@ def _row(random: np.random.Generator, index: int) -> dict[str, Any]:
         "genre": taxonomy.GENRES[int(genres.argmax())],
         "genre_score": genres.max(),
         "genre_scores": dict(zip(taxonomy.GENRES, genres, strict=True)),
+        "genre_disagreement": 0.2,
         "mean_rgb": random.uniform(0, 255, 3).tolist(),
         "objects": [_object(random) for _ in range(int(random.integers(0, 5)))],
     }

@@ -72,6 +72,24 @@ def scored(heads: Mapping[str, Head], embedding: NDArray[np.float32]) -> dict[st
     return row
 
 
+def disagreements(
+    heads: Mapping[str, Head], embedding: NDArray[np.float32], others: Sequence[NDArray[np.float32]]
+) -> dict[str, Any]:
+    """NAME_disagreement in [0, 1] of every head: the part of other views that it would call something else.
+
+    Args:
+        heads: by name.
+        embedding: float32[D] of an image.
+        others: float32[D] of other views of it; where there are none, None is said.
+    """
+    if not len(others):
+        return {f"{name}_disagreement": None for name in heads}
+    return {
+        f"{name}_disagreement": float((score(head, others).argmax(axis=1) != head(embedding).argmax()).mean())
+        for name, head in heads.items()
+    }
+
+
 def load(card: Card) -> dict[str, Head]:
     """The heads of a card, read from its weights ``heads``; without an import of torch if these are safetensors.
 

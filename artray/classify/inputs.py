@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from artray.config import Views
 from artray.models.cards import Input
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -66,6 +67,37 @@ def resize(image: Image, width: int, height: int) -> Image:
     if small != (width, height):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     return image
+
+
+def resized(image: Image, edge_px: int, edge: str) -> Image:
+    """The image in its aspect ratio, its shorter or longer edge so long."""
+    height, width = image.shape[:2]
+    scale = edge_px / (min if edge == "shorter" else max)(height, width)
+    height, width = (max(1, round(side * scale)) for side in (height, width))
+    return resize(image, width, height)
+
+
+def views(image: Image, spec: Input, kind: Views, resize_px: int | None = None) -> list[Image]:
+    """Several looks at an image, uint8[S, S, 3] each: 1, 2, 5 or 10.
+
+    Args:
+        image: uint8[H, W, 3].
+        spec: of side S.
+        kind: the image as the pipeline sees it; so and mirrored; five crops; these and their mirror images.
+        resize_px: what the shorter edge becomes before crops are cut, at least S; null for 8/7 of S.
+
+    Source: report, Image Classification, section 4.2 (FiveCrop and TenCrop); torchvision's order: top left, top right,
+    bottom left, bottom right, centre.
+    """
+    if kind in ("one", "flips"):
+        own = square(image, spec)
+        return [own, own[:, ::-1]] if kind == "flips" else [own]
+    side = spec.size_px
+    large = resized(image, max(resize_px or round(side * 8 / 7), side), "shorter")
+    y, x = large.shape[0] - side, large.shape[1] - side
+    corners = ((0, 0), (0, x), (y, 0), (y, x), (round(y / 2), round(x / 2)))
+    crops = [large[top : top + side, left : left + side] for top, left in corners]
+    return [*crops, *(crop[:, ::-1] for crop in crops)] if kind == "ten_crop" else crops
 
 
 def mean_rgb(image: Image) -> list[float]:

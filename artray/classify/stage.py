@@ -7,12 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from artray import schema
-from artray.classify import heads
+from artray.classify import heads, inputs
 from artray.classify.inputs import Image, mean_rgb
 from artray.classify.model import Classifier, Embedder
 from artray.config import ClassifyConfig
 from artray.errors import ConfigError, InvariantError, TransientError
 from artray.models import cards, registry
+from artray.models.cards import Input
 from artray.schema import Batch
 
 Row = dict[str, Any]
@@ -35,6 +36,7 @@ class Classify:
         device = registry.check_device(cfg.device)
         loaded = [cards.load(name) for name in cfg.cards]
         cards.check_classifiers(loaded)
+        self.views = cfg.views
         self.embedders: dict[str, Embedder] = {}
         self.classifiers: list[tuple[str, Classifier]] = []
         for card in loaded:
@@ -60,9 +62,9 @@ class Classify:
         return batch | {name: [row[name] for row in rows] for name in NOTHING}
 
     def _embeddings(self, images: list[Image]) -> list[dict[str, NDArray[np.float32]] | Exception]:
-        """Per image its embedding per trunk, or what a model raised on it."""
+        """Per image and trunk float32[1 + V, D], its embedding and those of V other views, or what a model raised."""
         try:
-            found = {key: embedder(images) for key, embedder in self.embedders.items()}
+            found = {key: self._seen(embedder, images) for key, embedder in self.embedders.items()}
         except Exception as error:  # noqa: BLE001 - whatever a model raises is about one image until it is alone
             _raise_if_fatal(error)
             if len(images) == 1:
@@ -70,11 +72,23 @@ class Classify:
             return [one for image in images for one in self._embeddings([image])]
         return [{key: array[index] for key, array in found.items()} for index in range(len(images))]
 
+    def _seen(self, embedder: Embedder, images: list[Image]) -> NDArray[np.float32]:
+        """float32[N, 1 + V, D] of N images."""
+        seen = [view for image in images for view in (image, *self._others(image, embedder.spec))]
+        return embedder(seen).reshape(len(images), -1 if images else 1, embedder.dim)
+
+    def _others(self, image: Image, spec: Input) -> list[Image]:
+        if self.views == "one":
+            return []
+        found = inputs.views(image, spec, self.views)
+        return found[1:] if self.views == "flips" else found
+
     def _row(self, pixels: Image, embeddings: dict[str, NDArray[np.float32]]) -> Row:
         row = dict(NOTHING)
         for key, classifier in self.classifiers:
-            embedding, yields = embeddings[key], classifier.card.yields
+            (embedding, *others), yields = embeddings[key], classifier.card.yields
             row |= heads.scored(classifier.heads, embedding)
+            row |= heads.disagreements(classifier.heads, embedding, others)
             if "embedding" in yields:
                 row["embedding"] = embedding
             if "mean_rgb" in yields:

@@ -137,6 +137,7 @@ class _Work:
             columns |= labelled(name, head.class_names, scores)
             same = pc.equal(table[name].take(pa.array(rows)).combine_chunks(), columns[name])
             self.changed[name] += len(rows) - int(pc.sum(pc.fill_null(same, False)).as_py() or 0)
+            columns[f"{name}_disagreement"] = pa.nulls(len(rows), pa.float32())  # it was about the label before
         columns["models"] = pa.array([models[row] for row in rows.tolist()], pa.string())
         moment = datetime.now(timezone.utc)
         columns["processed_at"] = pa.array([moment] * len(rows), schema.RECORD.field("processed_at").type)
@@ -146,8 +147,8 @@ class _Work:
         return rewrite.with_columns(table, pa.array(where, mask=where < 0), pa.table(columns))
 
     def _models(self, text: str | None) -> str:
-        """The fingerprint of a row's makers with the new card in the place of the old."""
-        makers = (text or "").split(",")
+        """The fingerprint of a row's makers with the new card in the place of the old; no other view was looked at."""
+        makers = [maker for maker in (text or "").split(",") if not maker.startswith("views@")]
         return ",".join(self.new if maker in self.old else maker for maker in makers)
 
 

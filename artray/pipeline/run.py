@@ -99,8 +99,10 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
 
 
 def fingerprint(profile: Profile, described: Sequence[Card]) -> str:
-    """What determines a record, beside its image: every card, and the size that it was decoded to."""
+    """What determines a record, beside its image: every card, the views, and the size that it was decoded to."""
     made_by = [f"{card.name}@{card.fingerprint()}" for card in described]
+    if profile.classify.views != "one":
+        made_by.append(f"views@{profile.classify.views}")
     return ",".join([*made_by, f"decode@{profile.decode.max_side_px}"])
 
 

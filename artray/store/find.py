@@ -29,6 +29,8 @@ SORTS: Final = (
     "genre_score",
     "type_entropy",
     "genre_entropy",
+    "type_disagreement",
+    "genre_disagreement",
     "objects",
     "width_px",
     "height_px",
@@ -36,7 +38,8 @@ SORTS: Final = (
     "processed_at",
     "error",
 )
-"""What can be sorted by, besides metadata.KEY; an entropy in [0, 1] says how undecided a head's scores are."""
+"""What can be sorted by, besides metadata.KEY; an entropy in [0, 1] says how undecided a head's scores are,
+a disagreement in [0, 1] how many other views of an image it would call something else."""
 
 COMPUTED: Final = {
     "objects": "len(objects)",

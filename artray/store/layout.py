@@ -111,6 +111,11 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     if described is None:
         raise ConfigError(f"{uri}: no artray store here; make one with: artray process ARCHIVE {uri}")
     version = described.get("format_version")
+    if isinstance(version, int) and version < schema.FORMAT_VERSION:
+        raise ConfigError(
+            f"{uri}: expected store format {schema.FORMAT_VERSION}, got {version}, of a trial version of artray; "
+            "process the archive into a new store"
+        )
     if not isinstance(version, int) or version > schema.FORMAT_VERSION:
         raise ConfigError(
             f"{uri}: store format {version} is newer than this artray ({__version__}) reads; upgrade artray"

@@ -52,6 +52,10 @@ ROWS: Final[dict[str, str]] = {
         "genre_score BETWEEN 0 AND 1 AND genre_score = genre_scores[genre] AND "
         "genre_score = list_max(map_values(genre_scores)) AND list_min(map_values(genre_scores)) >= 0, false))"
     ),
+    "disagreements are in [0, 1]": (
+        "SELECT image_id FROM stored WHERE NOT (coalesce(type_disagreement BETWEEN 0 AND 1, true) AND "
+        "coalesce(genre_disagreement BETWEEN 0 AND 1, true))"
+    ),
     "boxes lie within their image": (
         "SELECT image_id FROM stored WHERE len(list_filter(objects, lambda o: NOT coalesce(o.score BETWEEN 0 AND 1 AND "
         "o.x1_px >= 0 AND o.y1_px >= 0 AND o.x1_px <= o.x2_px AND o.y1_px <= o.y2_px AND "

@@ -16,9 +16,9 @@ import simplejpeg
 from artray.archive import reading
 from artray.archive.formats import Decoded
 from artray.archive.pool import DecodePool
+from artray.classify.inputs import Image, resized
 from artray.config import DecodeConfig
 from artray.errors import ConfigError, RowError
-from artray.train.transforms import Image, resized
 
 QUALITY: Final = 95
 LONG_SIDES: Final = 4

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from artray.archive.sample.drawing import to_drawing
+from artray.config import Views
 from artray.errors import ConfigError, TransientError
 from artray.models.cards import Input
-from artray.train import profile as profiles
 from artray.train import transforms
 from artray.train.epochs import Epoch, Ints
 from artray.train.profile import TrainProfile
@@ -40,7 +40,7 @@ class Pictures:
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n, 3, S, S] as the pipeline shows them, in order."""
-        judged = Views(self.read, self.spec, rows)
+        judged = Looks(self.read, self.spec, rows)
         batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
         for batch in self._loaded(judged, batches):
             yield batch[:, 0].to(self.dtype)
@@ -48,7 +48,7 @@ class Pictures:
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n * V, 3, S, S]: the V views of the profile's test, image by image."""
         cfg = self.profile.test
-        views = Views(self.read, self.spec, rows, cfg.views, cfg.resize_px)
+        views = Looks(self.read, self.spec, rows, cfg.views, cfg.resize_px)
         batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
         for batch in self._loaded(views, batches):
             yield batch.flatten(0, 1).to(self.dtype)
@@ -90,7 +90,7 @@ class _Shown(Dataset[Tensor]):
         return self.transform(image, (self.seed, self.epoch.number, position))
 
 
-class Views(Dataset[Tensor]):
+class Looks(Dataset[Tensor]):
     """Some images' views float32[V, 3, S, S], in order; see artray.train.transforms.views."""
 
     def __init__(
@@ -98,7 +98,7 @@ class Views(Dataset[Tensor]):
         read: Callable[[int], Image],
         spec: Input,
         rows: Ints,
-        kind: profiles.Views = "one",
+        kind: Views = "one",
         resize_px: int | None = None,
     ) -> None:
         self.read, self.spec, self.rows, self.kind, self.resize_px = read, spec, rows, kind, resize_px

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from artray.config import Device, Section
+from artray.config import Device, Section, Views
 from artray.models.cards import Resize
 from artray.taxonomy import GENRES, TYPES
 from artray.train.shown import Augmentation, CropConfig, Fraction
@@ -221,10 +221,6 @@ class WorkersConfig(Section):
     threads: int = Field(1, ge=1)
     loader_processes: int = Field(0, ge=0)
     max_failures: int = Field(3, ge=-1)
-
-
-Views: TypeAlias = Literal["one", "flips", "five_crop", "ten_crop"]
-"""How a picture is judged: as the pipeline sees it; so and mirrored; five crops; these and their mirror images."""
 
 
 class TestConfig(Section):

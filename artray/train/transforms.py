@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 from artray.classify import inputs
+from artray.config import Views
 from artray.models.cards import Input
-from artray.train.profile import Views
 from artray.train.shown import Augmentation, CropConfig
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -100,7 +99,7 @@ class Training:
             picture = Pillow.fromarray(inputs.square(image, self.spec))
         else:
             border = BORDER_PX if self.crop.kind == "random_borderless" else 0
-            picture = Pillow.fromarray(resized(_without_border(image, border), self._edge_px(), self.crop.edge))
+            picture = Pillow.fromarray(inputs.resized(_without_border(image, border), self._edge_px(), self.crop.edge))
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which keeps a stack trace for every GPU that is not in use yet
             torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
@@ -116,32 +115,8 @@ COUNTS: Final[Mapping[str, int]] = MappingProxyType({"one": 1, "flips": 2, "five
 
 
 def views(image: Image, spec: Input, kind: Views = "one", resize_px: int | None = None) -> Tensor:
-    """float32[V, 3, S, S]: what of a picture is judged.
-
-    Args:
-        image: uint8[H, W, 3].
-        spec: the network's input, of side S.
-        kind: which views; V is 1, 2, 5 or 10.
-        resize_px: what the shorter edge becomes before crops are cut, at least S; null for 8/7 of S.
-
-    Source: report, section 4.2 (FiveCrop and TenCrop); torchvision's order: top left, top right, bottom left, bottom
-    right, centre.
-    """
-    if kind in ("one", "flips"):
-        tensor = normalised(inputs.square(image, spec), spec)[None]
-        return torch.cat([tensor, tensor.flip(-1)]) if kind == "flips" else tensor
-    edge = max(resize_px or round(spec.size_px * 8 / 7), spec.size_px)
-    picture = Pillow.fromarray(resized(image, edge, "shorter"))
-    cut = functional.five_crop if kind == "five_crop" else functional.ten_crop
-    return torch.stack([normalised(np.asarray(crop), spec) for crop in cut(picture, [spec.size_px])])
-
-
-def resized(image: Image, edge_px: int, edge: str) -> Image:
-    """The picture in its aspect ratio, its shorter or longer edge so long."""
-    height, width = image.shape[:2]
-    scale = edge_px / (min if edge == "shorter" else max)(height, width)
-    height, width = (max(1, round(side * scale)) for side in (height, width))
-    return inputs.resize(image, width, height)
+    """float32[V, 3, S, S]: what of a picture is judged; see artray.classify.inputs.views."""
+    return torch.stack([normalised(view, spec) for view in inputs.views(image, spec, kind, resize_px)])
 
 
 def normalised(image: Image, spec: Input) -> Tensor:

@@ -262,3 +262,19 @@ def test_the_length_of_the_embedding_must_be_the_trunks(tmp_path):
     card = cards.load(small_card(tmp_path, yields=("embedding",), embedding_dim=100))
     with pytest.raises(ConfigError, match="embedding_dim: expected 512, got 100"):
         Classifier(card)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("flips", 1), ("five_crop", 5), ("ten_crop", 10)])
+def test_other_views_say_how_much_of_them_is_called_something_else(classify, kind: str, count: int):
+    images = pictures(3)
+    plain, found = classify(batch_of(images)), Classify(ClassifyConfig(views=kind))(batch_of([*images, None]))
+    embedder, loaded = next(iter(classify.embedders.values())), heads.load(cards.load("efficientnet-lite2-art"))
+    for row, image in enumerate(images):
+        assert all(found[name][row] == plain[name][row] for name in ("type", "genre", "type_scores", "genre_scores"))
+        others = inputs.views(image, embedder.spec, kind)[-count:]
+        for name, head in loaded.items():
+            called = [head.class_names[scores.argmax()] for scores in heads.score(head, embedder(others))]
+            expected = np.mean([each != found[name][row] for each in called])
+            assert found[f"{name}_disagreement"][row] == pytest.approx(expected)
+    assert found["genre_disagreement"][3] is None
+    assert plain["genre_disagreement"] == [None] * 3

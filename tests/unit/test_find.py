@@ -189,6 +189,7 @@ def test_the_least_certain_come_first(tmp_path: Path) -> None:
     scores = {"a": [0.9, 0.1], "b": [0.5, 0.5], "c": [1.0, 0.0], "d": None}
     rows = [
         {"image_id": f"{name}.jpg", "uri": name, "error": "", "type": "painting"}
+        | {"type_disagreement": {"a": 0.5, "b": 1.0, "c": 0.0}.get(name)}
         | {"type_scores": dict(zip(("painting", "drawing"), given, strict=True)) if given else None}
         for name, given in scores.items()
     ]
@@ -196,4 +197,5 @@ def test_the_least_certain_come_first(tmp_path: Path) -> None:
     Records.create(made).append(schema.table(batch, schema.RECORD))
     assert ids(made, "-type_entropy") == "bacd"
     asked = "SELECT image_id, round(entropy(type_scores), 3) FROM works ORDER BY 1"
+    assert ids(made, "-type_disagreement") == "bacd"
     assert sql.query(made, asked).rows == [["a.jpg", 0.469], ["b.jpg", 1.0], ["c.jpg", 0.0], ["d.jpg", None]]

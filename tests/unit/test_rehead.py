@@ -56,6 +56,7 @@ def test_labels_are_those_that_the_picture_would_get(store: Store, tmp_path: Pat
             continue
         expected = heads.scored(loaded, np.array(row["embedding"], np.float32))
         assert {key: row[key] for key in expected} == expected
+        assert (row["genre_disagreement"], old["genre_disagreement"]) == (None, pytest.approx(0.2))
         assert row["models"] == f"new@{new.fingerprint()},decode@640"
         assert row["run_id"] == done.run_id
         assert row["processed_at"] > old["processed_at"]

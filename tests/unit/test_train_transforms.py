@@ -12,9 +12,10 @@ from torchvision.transforms import v2
 
 from artray.archive.sample.drawing import to_drawing
 from artray.classify import inputs
+from artray.classify.inputs import resized
 from artray.models.cards import Input
 from artray.train.shown import Augmentation, CropConfig
-from artray.train.transforms import BORDER_PX, COUNTS, MAKERS, Training, normalised, resized, views
+from artray.train.transforms import BORDER_PX, COUNTS, MAKERS, Training, normalised, views
 
 SPEC = Input(size_px=64, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 Y, X = np.mgrid[:120, :180]
