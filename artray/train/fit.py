@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,6 +68,7 @@ def fit(
     profile, works = folder.profile, folder.works
     profile = profile if workers is None else profile.model_copy(update={"workers": workers})
     torch.set_num_threads(profile.workers.threads)
+    cv2.setNumThreads(profile.workers.threads)
     spec = network_input(profile, folder.card)
     inputs, labels = _inputs(profile, works, spec), class_ids(works, profile)
     network = build(profile, folder.card, exchange)
