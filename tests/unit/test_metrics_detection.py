@@ -6,28 +6,13 @@ import io
 import numpy as np
 import pytest
 
-from artray.metrics import detection, detection_errors
+from artray.metrics import detection
 from artray.metrics.detection import NONE, bootstrap, coarse, curves, evaluate, named, thresholds
-from artray.metrics.detection_errors import KINDS, errors
-from artray.metrics.matching import IGNORED, RIGHT, WRONG, Predictions, Truths, match
+from artray.metrics.matching import IGNORED, RIGHT, WRONG, Truths, match
+from tests.scenes import ASIDE, FAR, HALF, SQUARE, predictions_of, scenes, truths_of
 
-SQUARE = [0, 0, 10, 10]
-HALF = [0, 0, 10, 5]  # IoU 0.5 with SQUARE
-ASIDE = [20, 0, 30, 10]
-FAR = [500, 500, 510, 510]
 COCO = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 COCO += ("ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large")
-
-
-def truths_of(*rows, images=1, classes=1, **more):
-    """Of rows (image, class, box)."""
-    where, what, boxes = zip(*rows, strict=True) if rows else ((), (), ())
-    return Truths.of(images, classes, where, what, boxes, **more)
-
-
-def predictions_of(*rows):
-    """Of rows (image, class, box, score)."""
-    return Predictions.of(*(zip(*rows, strict=True) if rows else ((), (), (), ())))
 
 
 def judged(truths, predictions):
@@ -233,63 +218,6 @@ def test_intervals_of_little() -> None:
         bootstrap(match(truths_of(images=0), predictions_of()), "a")
 
 
-def test_kinds_of_error() -> None:
-    truths = truths_of(
-        *(
-            (0, 0, SQUARE),
-            (0, 1, ASIDE),
-            (0, 0, [100, 0, 110, 10]),
-            (0, 0, [200, 0, 210, 10]),
-            (0, 1, [0, 200, 99, 299]),
-        ),
-        crowd=[False, False, False, False, True],
-        classes=2,
-    )
-    rows = (
-        ("correct", 0, SQUARE),
-        ("duplicate", 0, [0, 0, 10, 9]),
-        ("localisation", 0, [0, 0, 10, 1]),  # 0.1
-        ("background", 0, [0, 0, 10, 0.9]),  # 0.09
-        ("class", 0, ASIDE),
-        ("both", 0, [20, 0, 30, 4.9]),  # 0.49 with another class
-        ("localisation", 0, [100, 0, 110, 4]),  # 0.4 with a truth that nothing else finds
-        ("ignored", 1, [10, 210, 20, 220]),  # in the crowd of its class
-        ("background", 0, [10, 210, 20, 220]),  # a crowd is no truth of another class
-        ("class", 1, SQUARE),  # of a truth that is found
-    )
-    scores = np.linspace(0.9, 0.1, len(rows))
-    predictions = predictions_of(*((0, kind, box, score) for (_, kind, box), score in zip(rows, scores, strict=True)))
-    told = errors(truths, predictions)
-    assert [KINDS[kind] for kind in told.kinds] == [name for name, _, _ in rows]
-    # ASIDE would be found by mending the class, the third by mending the place; no box is near the fourth
-    assert told.missed.tolist() == [False, False, False, True, False]
-    table = detection_errors.named(told, ["a", "b"])
-    assert table["a"] == dict.fromkeys(KINDS, 0) | {
-        **{"correct": 1, "duplicate": 1, "localisation": 2, "background": 2, "class": 1, "both": 1, "missed": 1}
-    }
-    assert table["b"] == dict.fromkeys(KINDS, 0) | {"class": 1, "ignored": 1, "missed": 0}
-    assert told.counts.sum() == len(rows)
-
-
-def test_which_error_comes_first() -> None:
-    truths = truths_of((0, 0, SQUARE), (0, 1, SQUARE), classes=2)
-    near = [0, 0, 10, 9]
-    told = errors(truths, predictions_of((0, 0, SQUARE, 0.9), (0, 0, near, 0.8), (0, 0, HALF, 0.7)), iou=0.6)
-    assert [KINDS[kind] for kind in told.kinds] == ["correct", "class", "localisation"]
-    assert told.missed.tolist() == [False, False]
-    apart = truths_of((0, 0, SQUARE), images=2)
-    told = errors(apart, predictions_of((1, 0, SQUARE, 0.9), *[(0, 0, FAR, 0.8)] * 3), limit=2)
-    assert [KINDS[kind] for kind in told.kinds] == ["background"] * 3 + ["ignored"]  # another image; over the limit
-    assert told.missed.tolist() == [True]
-
-
-def test_errors_of_nothing_and_in_disorder() -> None:
-    told = errors(truths_of(classes=2), predictions_of())
-    assert (told.kinds.tolist(), told.missed.tolist(), told.counts.tolist()) == ([], [], [[0] * 7] * 2)
-    with pytest.raises(ValueError, match=r"expected 0 < background < iou <= 1, got 0.1 and 0.5"):
-        errors(truths_of(), predictions_of(), iou=0.1, background=0.5)
-
-
 @pytest.mark.parametrize(
     ("box", "words"),
     [
@@ -334,28 +262,6 @@ def test_selected_rows() -> None:
     assert (part.images, part.image_ids.tolist(), part.crowd.tolist(), part.areas.tolist()) == (2, [1], [True], [100])
     predictions = predictions_of((0, 0, SQUARE, 0.5), (1, 1, ASIDE, 0.9))
     assert predictions.at(predictions.scores >= 0.9).class_ids.tolist() == [1]
-
-
-def scenes(seed, images=20, classes=4, each=60, ties=False, crowd=0.15):
-    """Truths of all sizes, and predictions near and far; on whole pixels and with equal scores where ``ties`` is."""
-    random = np.random.default_rng(seed)
-    count, total = images * 6, images * each
-    sides = random.choice([8, 30, 60, 100, 300], (count, 1)) * random.uniform(0.5, 1.5, (count, 2))
-    low = random.uniform(0, 400, (count, 2))
-    where, what = random.integers(0, images * 2 // 3, count), random.integers(0, max(classes - 1, 1), count)
-    of = random.integers(0, count, total)
-    boxes = np.hstack([low, low + sides])
-    found = boxes[of] + random.normal(0, 0.1, (total, 4)) * np.tile(sides[of], 2)
-    found += (random.random((total, 1)) < 0.3) * 1000
-    found = np.sort(found.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
-    other = random.random(total) < 0.2
-    scores = random.random(total)
-    if ties:
-        boxes, found, scores = boxes.round(), found.round(), scores.round(1)
-    truths = Truths.of(images, classes, where, what, boxes, random.random(count) < crowd)
-    classes_found = np.where(other, random.integers(0, classes, total), what[of])
-    images_found = np.where(random.random(total) < 0.1, random.integers(0, images, total), where[of])
-    return truths, Predictions.of(images_found, classes_found, found, scores)
 
 
 def hard(name):
