@@ -28,8 +28,8 @@ SLACK: Final = 1 - 1e-9
 NOWHERE: Final = np.array([np.inf, np.inf, -np.inf, -np.inf, 1])
 """A box of an area that shares none with any other."""
 
-TAKEN: Final = -1.0
-"""In place of the score of a box that Soft-NMS has done with; it overlaps nothing then, and so keeps this."""
+NEVER: Final = -1.0
+"""A score below all others, of a box that is NOWHERE and so keeps it."""
 
 
 class Runs(NamedTuple):
@@ -76,8 +76,10 @@ def overlaps(a: Floats, b: Floats) -> Floats:
         float64[...] in [0, 1].
     """
     shared = shared_areas(a, b)
-    iou: Floats = shared / (a[4] + b[4] - shared)
-    return iou
+    union = a[4] + b[4]
+    union -= shared
+    shared /= union
+    return shared
 
 
 def cluster(boxes: Floats, weights: Floats, runs: Runs, iou_match: float, *, moves: bool) -> Ints:
@@ -106,7 +108,8 @@ def cluster(boxes: Floats, weights: Floats, runs: Runs, iou_match: float, *, mov
 def decay(boxes: Floats, scores: Floats, runs: Runs, iou_match: float | None, sigma: float, score_min: float) -> Floats:
     """Lower the score of every box by its overlaps with better ones of its run, over and over (Soft-NMS).
 
-    In every round the best box left of a run is taken, and lowers those that are left.
+    In every round the best box left of a run is taken, and lowers those that are left; the earlier one of equals,
+    unless their scores were lowered until they were equal.
 
     Args:
         boxes: float64[5, N] x1, y1, x2, y2 and the area, in the order of the runs; every area is positive.
@@ -290,8 +293,10 @@ def _closest(clusters: Floats, box: Floats, iou_match: float) -> tuple[Ints, Int
 
 def shared_areas(a: Floats, b: Floats) -> Floats:
     """The area that boxes share; x1, y1, x2, y2 along the first axis, the others as broadcasting has them."""
-    width: Floats = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
-    height: Floats = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
+    width: Floats = np.minimum(a[2], b[2])
+    width -= np.maximum(a[0], b[0])
+    height: Floats = np.minimum(a[3], b[3])
+    height -= np.maximum(a[1], b[1])
     np.maximum(width, 0, out=width)
     np.maximum(height, 0, out=height)
     width *= height
@@ -310,15 +315,25 @@ def _decay_chunk(
     iou_match, sigma, score_min = how
     rows = np.arange(lengths[0])[:, None]
     at = np.where(rows < lengths, starts + rows, starts)
-    left = np.where(rows < lengths, scores[at], TAKEN)
+    left = np.where(rows < lengths, scores[at], NEVER)
     padded = np.where(rows < lengths, boxes[:, at], NOWHERE[:, None, None])
-    for count in _active(lengths):
-        some, others, columns = left[:, :count], padded[:, :, :count], np.arange(count)
-        best = some.argmax(axis=0)
+    for turn, count in enumerate(_active(lengths)):
+        some, others, places = left[turn:, :count], padded[:, turn:, :count], at[turn:, :count]
+        best, columns = some.argmax(axis=0), np.arange(count)
         score, chosen = some[best, columns], others[:, best, columns]
         if score.max() <= score_min:
             break
-        taken[at[best, columns]] = score
-        some[best, columns], others[:, best, columns] = TAKEN, NOWHERE[:, None]
-        iou = overlaps(others, chosen[:, None])
-        some *= np.exp(iou * iou / -sigma) if iou_match is None else 1 - iou * (iou > iou_match)
+        taken[places[best, columns]] = score
+        for column in (some, places, *others):  # what stood first stands where the best one did
+            column[best, columns] = column[0]
+        some[1:] *= _factors(overlaps(others[:, 1:], chosen[:, None]), iou_match, sigma)
+
+
+def _factors(iou: Floats, iou_match: float | None, sigma: float) -> Floats:
+    """What scores are multiplied by, in place of the overlaps."""
+    if iou_match is not None:
+        iou *= iou > iou_match
+        return np.subtract(1, iou, out=iou)
+    iou *= iou
+    iou /= -sigma
+    return np.exp(iou, out=iou)
