@@ -83,7 +83,7 @@ def views(image: Image, spec: Input, kind: Views, resize_px: int | None = None) 
     Args:
         image: uint8[H, W, 3].
         spec: of side S.
-        kind: the image as the pipeline sees it; so and mirrored; five crops; these and their mirror images.
+        kind: the image as the pipeline sees it; so and mirrored; five crops; these and those of the mirror image.
         resize_px: what the shorter edge becomes before crops are cut, at least S; null for 8/7 of S.
 
     Source: report, Image Classification, section 4.2 (FiveCrop and TenCrop); torchvision's order: top left, top right,
@@ -96,8 +96,8 @@ def views(image: Image, spec: Input, kind: Views, resize_px: int | None = None) 
     large = resized(image, max(resize_px or round(side * 8 / 7), side), "shorter")
     y, x = large.shape[0] - side, large.shape[1] - side
     corners = ((0, 0), (0, x), (y, 0), (y, x), (round(y / 2), round(x / 2)))
-    crops = [large[top : top + side, left : left + side] for top, left in corners]
-    return [*crops, *(crop[:, ::-1] for crop in crops)] if kind == "ten_crop" else crops
+    shown = [large, large[:, ::-1]] if kind == "ten_crop" else [large]
+    return [each[top : top + side, left : left + side] for each in shown for top, left in corners]
 
 
 def mean_rgb(image: Image) -> list[float]:

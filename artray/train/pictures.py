@@ -56,23 +56,19 @@ class Pictures:
 
     def _loaded(self, dataset: "Dataset[Tensor]", batches: list[list[int]]) -> Iterator[Tensor]:
         processes = self.profile.workers.loader_processes
+        if processes:  # each would resize with a thread per core; and OpenCV's threads do not survive a fork
+            cv2.setNumThreads(1)
         loader: Any = DataLoader(
             dataset,
             batch_sampler=batches,
             num_workers=processes,
             pin_memory=self.profile.workers.device.startswith("cuda"),
             prefetch_factor=4 if processes else None,
-            worker_init_fn=_one_thread,
         )
         try:
             yield from loader
         except (ConfigError, TransientError) as error:  # a process's comes with its traceback as text
             raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
-
-
-def _one_thread(_: int) -> None:
-    """Many processes, each of which resizes with all cores, would stand in each other's way; torch sees to its own."""
-    cv2.setNumThreads(1)
 
 
 class _Shown(Dataset[Tensor]):
