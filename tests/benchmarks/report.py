@@ -32,7 +32,7 @@ other machines differ; what carries over is the order and the ratios.
 """
 
 HOW = """
-All contestants do the same work on the same pictures with the same weights (EfficientNet-Lite0 with its heads,
+All contestants do the same work on the same pictures with the same weights (EfficientNet-Lite2 with its heads,
 MTCNN), pinned to the same cores, each as a process of its own, all in turn in every round. The bare loop, the
 DataLoader script and the limit have artray's own decoder and model code. **Guides** are what somebody writes who
 follows them: the framework's own decoder, and plain model code, which is batches through timm's network as it is; the
