@@ -4,6 +4,7 @@ A stage is given its own section and nothing else. ``load`` reports the first th
 one line that names the key, before anything starts.
 """
 
+import difflib
 import hashlib
 import json
 import re
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from artray.errors import ConfigError
+from artray.taxonomy import CATEGORY
 
 MIB = 2**20
 YAML_DEPTH: Final = 20
@@ -89,12 +91,71 @@ class ClassifyConfig(Section):
     batch_size: int = Field(16, ge=1)
 
 
+class FuseConfig(Section):
+    """How several detectors' boxes become one answer. Section 4 of the report's chapter Object Detection.
+
+    Cards that find faces alone take no part; their boxes are appended.
+
+    Args:
+        method: ``append`` keeps all boxes; ``wbf`` (weighted boxes fusion), ``consensus`` (the same, of boxes that
+            several members found), ``nmw``, ``nms``, ``soft_nms_linear``, ``soft_nms_gaussian``: see
+            artray.detect.fusion; ``each_then_all`` suppresses in every member by class, then in all (section 4.2).
+        by: what must be equal to be fused. Section 4.1: the category; a box takes the class of its surest member.
+        iou_match: boxes that overlap by more than this show the same. Section 4.1: 0.4.
+        scoring: of ``wbf`` and ``consensus``, how a score comes from its boxes'.
+        found_by_min: of ``consensus``, how many members must have found a box.
+        sigma: of ``soft_nms_gaussian``.
+        weights: card to its weight; 1 where nothing is said. Section 4.1 gives none.
+        score_min: card to the lowest score that takes part; 0 where nothing is said. Table 4 has one per member.
+        class_score_min: class to the lowest score that is kept at the end; 0 where nothing is said.
+        nested: of boxes of these classes within a larger one of their class only the largest stays. Section 4.1:
+            flower, fruit, produce (others) and ship.
+        nested_share_min: the part of a box that must lie within the larger one.
+        oversized: boxes of these classes that cover nearly all of the image go. Section 4.1: building.
+        oversized_share_max: the part of the image that they may cover. Section 4.1: 0.85.
+        specific_iou: a box of "CATEGORY (others)" goes that overlaps one of a named class of that category by more than
+            this; null for never. Section 4.3: 0.7.
+    """
+
+    method: Literal[
+        "append", "wbf", "consensus", "nmw", "nms", "soft_nms_linear", "soft_nms_gaussian", "each_then_all"
+    ] = "append"
+    by: Literal["category", "class"] = "category"
+    iou_match: float = Field(0.4, ge=0, le=1)
+    scoring: Literal["avg", "max", "box_and_model_avg", "absent_model_aware_avg"] = "avg"
+    found_by_min: int = Field(2, ge=1)
+    sigma: float = Field(0.5, gt=0)
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    score_min: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    class_score_min: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    nested: tuple[str, ...] = ()
+    nested_share_min: float = Field(1.0, gt=0, le=1)
+    oversized: tuple[str, ...] = ()
+    oversized_share_max: float = Field(0.85, ge=0, le=1)
+    specific_iou: float | None = Field(None, ge=0, le=1)
+
+    @field_validator("class_score_min", "nested", "oversized")
+    @classmethod
+    def _known_classes(cls, classes: Any) -> Any:
+        if unknown := [name for name in classes if name not in CATEGORY]:
+            near = difflib.get_close_matches(unknown[0], CATEGORY, n=1)
+            raise ValueError(f"expected classes of the taxonomy, got {unknown[0]!r}; near: {', '.join(near) or 'none'}")
+        return classes
+
+
 class DetectConfig(Section):
-    """Objects and faces: each card is a detector, their boxes are appended."""
+    """Objects and faces: each card is a detector, an ensemble of which ``fuse`` makes one answer.
+
+    Args:
+        absent: what becomes of a card whose weights are still to be trained, or not there: an ``error``, or ``skip``
+            (with a note), so that an ensemble runs with those members that there are.
+    """
 
     cards: tuple[str, ...] = ("mtcnn",)
     device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
+    absent: Literal["error", "skip"] = "error"
+    fuse: FuseConfig = FuseConfig()
 
 
 class PipelineConfig(Section):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from artray.config import DetectConfig
 from artray.detect import torchvision_engine  # noqa: F401 - registers its architectures
 from artray.detect.detector import Detector, Image
+from artray.detect.ensemble import CLASSES, Ensemble, Member
 from artray.detect.found import Found
 from artray.detect.mtcnn import Mtcnn
 from artray.errors import ArtrayError, ConfigError, InvariantError, RowError, TransientError
@@ -43,9 +44,10 @@ class Detect:
         self.detectors: list[tuple[str, Detector]] = [
             (card.name, registry.build(card, cfg.device)) for card in described
         ]
+        self.ensemble = Ensemble(cfg.fuse, [Member(name, detector.class_names) for name, detector in self.detectors])
 
     def __call__(self, batch: Batch) -> Batch:
-        """Add ``objects``: a list per good row, the cards' in their order and each card's by falling score.
+        """Add ``objects``: a list per good row, in the order of :class:`artray.detect.ensemble.Merged`.
 
         A row that a model raises on becomes an error, ``model_failed``, without pixels; rows with an error get None.
 
@@ -54,35 +56,42 @@ class Detect:
                 ``error_detail``.
 
         Returns:
-            The batch with :data:`artray.schema.DETECTED`; coordinates are pixels of the original image, within it,
-            scores float32 as the model gave them.
+            The batch with :data:`artray.schema.DETECTED`; coordinates are pixels of the original image, within it. An
+            object's ``source`` is the card that was surest of it.
         """
         errors, details, pixels = list(batch["error"]), list(batch["error_detail"]), list(batch["pixels"])
-        objects: list[list[Object] | None] = [[] if error == "" else None for error in errors]
-        for source, detector in self.detectors:
+        answers: list[dict[int, Found]] = [{} for _ in self.detectors]
+        for (source, detector), answer in zip(self.detectors, answers, strict=True):
             good = [row for row, error in enumerate(errors) if error == ""]
             for start in range(0, len(good), self.cfg.batch_size):
                 rows = good[start : start + self.cfg.batch_size]
                 for row, found in zip(rows, attempt(detector, [pixels[row] for row in rows]), strict=True):
                     if isinstance(found, RowError):
                         errors[row], details[row] = found.kind, f"{source}: {found.detail}"
-                        objects[row] = pixels[row] = None
+                        pixels[row] = None
                         continue
                     original_wh = (batch["width_px"][row], batch["height_px"][row])
-                    placed = place(found, pixels[row].shape[:2], original_wh)
-                    objects[row] = (objects[row] or []) + as_objects(placed, detector.class_names, source)
+                    answer[row] = place(found, pixels[row].shape[:2], original_wh)
+        good = [row for row, error in enumerate(errors) if error == ""]
+        sizes = [(batch["width_px"][row], batch["height_px"][row]) for row in good]
+        merged = self.ensemble([[answer[row] for row in good] for answer in answers], sizes)
+        objects: list[list[Object] | None] = [None] * len(errors)
+        for row, one in zip(good, merged, strict=True):
+            objects[row] = as_objects(one.found, CLASSES, [self.detectors[at][0] for at in one.sources.tolist()])
         return batch | {"pixels": pixels, "error": errors, "error_detail": details, "objects": objects}
 
 
 def attempt(detector: Detector, images: Sequence[Image]) -> list[Found | RowError]:
     """What a detector finds in each image; if it raises, the images are tried one by one to find the guilty.
 
+    A score that is no number is a failure, too.
+
     Raises:
         TransientError: the device is lost.
         InvariantError: it did not answer for every image.
     """
     try:
-        return list(_run(detector, images))
+        return [_numbers(found) for found in _run(detector, images)]
     except RowError as error:
         failure = error
     except ArtrayError:
@@ -94,6 +103,12 @@ def attempt(detector: Detector, images: Sequence[Image]) -> list[Found | RowErro
     if len(images) == 1:
         return [failure]
     return [result for image in images for result in attempt(detector, [image])]
+
+
+def _numbers(found: Found) -> Found | RowError:
+    """The answer, unless a score of it is no number."""
+    wrong = int(np.isnan(found.scores).sum())
+    return RowError("model_failed", f"{wrong} of {len(found.scores)} scores are no numbers") if wrong else found
 
 
 def _run(detector: Detector, images: Sequence[Image]) -> list[Found]:
@@ -128,12 +143,13 @@ def place(found: Found, decoded_hw: tuple[int, int], original_wh: tuple[int, int
     scale = np.array([width / decoded_hw[1], height / decoded_hw[0]] * 2, np.float32)
     boxes: NDArray[np.float32] = np.clip(found.boxes_xyxy * scale, 0, np.array([width, height] * 2, np.float32))
     placed = found._replace(boxes_xyxy=boxes)
+    placed = placed._replace(scores=np.clip(found.scores, 0, 1))
     # comparisons with NaN are false
-    placed = placed.at((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & np.isfinite(found.scores))
+    placed = placed.at((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & (placed.scores >= 0))
     return placed.at(np.argsort(-placed.scores, kind="stable"))
 
 
-def as_objects(found: Found, class_names: Sequence[str], source: str) -> list[Object]:
+def as_objects(found: Found, class_names: Sequence[str], sources: Sequence[str]) -> list[Object]:
     """The boxes as values of :data:`artray.schema.OBJECT`; float32 numbers stay exactly what they are."""
     return [
         {
@@ -143,7 +159,7 @@ def as_objects(found: Found, class_names: Sequence[str], source: str) -> list[Ob
             **dict(zip(("x1_px", "y1_px", "x2_px", "y2_px"), box, strict=True)),
             "source": source,
         }
-        for box, score, class_id in zip(*(column.tolist() for column in found), strict=True)
+        for box, score, class_id, source in zip(*(column.tolist() for column in found), sources, strict=True)
     ]
 
 

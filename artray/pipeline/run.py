@@ -7,6 +7,7 @@ archive. A run that ends early, by a signal or a failure, has committed all but 
 """
 
 import contextlib
+import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Final
 import pyarrow as pa
 
 from artray.archive import listing, metadata
-from artray.config import Profile
+from artray.config import FuseConfig, Profile
 from artray.errors import ArtrayError, ConfigError, Interrupted, InvariantError, TransientError
 from artray.location import Location
 from artray.models import cards, registry, weights
@@ -67,6 +68,7 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
         TransientError: storage, network or cluster failed; run again to resume.
         Interrupted: SIGINT or SIGTERM came; run again to resume.
     """
+    profile = _present(profile, reporter)
     described = _cards(profile)
     if profile.decode.plugins:
         from artray.archive import formats
@@ -99,11 +101,43 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
 
 
 def fingerprint(profile: Profile, described: Sequence[Card]) -> str:
-    """What determines a record, beside its image: every card, the views, and the size that it was decoded to."""
+    """What determines a record, beside its image: cards, views, fusion, and the size that it was decoded to."""
     made_by = [f"{card.name}@{card.fingerprint()}" for card in described]
     if profile.classify.views != "one":
         made_by.append(f"views@{profile.classify.views}")
+    if profile.detect.fuse != FuseConfig():
+        told = profile.detect.fuse.model_dump_json().encode()
+        made_by.append(f"fuse@{hashlib.sha256(told).hexdigest()[:12]}")
     return ",".join([*made_by, f"decode@{profile.decode.max_side_px}"])
+
+
+def _present(profile: Profile, reporter: Reporter) -> Profile:
+    """The profile with those detectors whose weights there are, where it says that others may be skipped.
+
+    Raises:
+        ConfigError: an unknown card, or not one of the detectors is there.
+    """
+    detect = profile.detect
+    if detect.absent == "error":
+        return profile
+    kept = []
+    for name in detect.cards:
+        card = cards.load(name)
+        try:
+            for file in card.weights.values():
+                weights.check_here(file, f"card {card.name}")
+            kept.append(name)
+        except ConfigError as error:
+            reporter.note(f"detect: {name} takes no part: {error}")
+    if detect.cards and not kept:
+        raise ConfigError(f"detect.cards: expected weights of at least one of {', '.join(detect.cards)}, found none")
+    named = {cards.load(name).name for name in kept}
+    given = {
+        key: {card: value for card, value in getattr(detect.fuse, key).items() if card in named}
+        for key in ("weights", "score_min")
+    }
+    fuse = detect.fuse.model_copy(update=given)
+    return profile.model_copy(update={"detect": detect.model_copy(update={"cards": tuple(kept), "fuse": fuse})})
 
 
 def _cards(profile: Profile) -> list[Card]:

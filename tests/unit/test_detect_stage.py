@@ -61,6 +61,14 @@ class Forgetful(Bright):
         return [nothing()] * (len(images) - 1)
 
 
+class Undecided(Bright):
+    """Scores of dull images are no numbers."""
+
+    def _found(self, grey: Any) -> Found:
+        found = super()._found(grey)
+        return found if grey[0, 0] != POISON else found._replace(scores=found.scores * np.float32("nan"))
+
+
 BRITTLE = "RuntimeError: expected a picture"
 MADE: dict[str, Callable[[], Detector]] = {
     "stand-in-bright": Bright,
@@ -68,6 +76,7 @@ MADE: dict[str, Callable[[], Detector]] = {
     "stand-in-picky": lambda: Brittle(RowError("model_failed", "too dull")),
     "stand-in-lost": lambda: Brittle(torch.AcceleratorError("CUDA error: unspecified launch failure")),
     "stand-in-forgetful": Forgetful,
+    "stand-in-undecided": Undecided,
 }
 for _name, _make in MADE.items():
     registry.register(_name)(lambda card, device, make=_make: make())
@@ -179,6 +188,23 @@ def test_cards_follow_each_other_and_each_is_sorted(card: Callable[[str], str]) 
         ("bright", "ship"),
         ("bright", "cat"),
     ]
+
+
+def test_scores_that_are_no_numbers_fail_their_image_alone(card: Callable[[str], str]) -> None:
+    dull = picture(9, 9, POISON, v255=(1, 1, 3, 3))
+    found = stage.Detect(DetectConfig(cards=(card("undecided"),)))(batch(dull, picture(9, 9, v255=(1, 1, 3, 3))))
+    assert found["error"] == ["model_failed", ""]
+    assert found["error_detail"][0] == "undecided: 1 of 1 scores are no numbers"
+    assert [len(objects or []) for objects in found["objects"]] == [0, 1]
+
+
+def test_several_detectors_are_fused_in_pixels_of_the_original(card: Callable[[str], str]) -> None:
+    cards = (card("brittle"), card("bright"))
+    cfg = DetectConfig.model_validate({"cards": cards, "fuse": {"method": "wbf"}})
+    given = batch(picture(10, 20, v255=(2, 2, 12, 6))) | {"width_px": [200], "height_px": [100]}
+    (objects,) = stage.Detect(cfg)(given)["objects"]
+    assert [(o["class_name"], o["score"], o["source"]) for o in objects] == [("ship", 0.5, "brittle")]
+    assert [objects[0][edge] for edge in ("x1_px", "y1_px", "x2_px", "y2_px")] == [20, 20, 120, 60]
 
 
 def test_rows_with_an_error_get_none_and_empty_images_an_empty_list(card: Callable[[str], str]) -> None:
