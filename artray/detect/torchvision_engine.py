@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -52,9 +53,16 @@ ARCHITECTURES: Final = MappingProxyType(
         "retinanet_resnet50_fpn_v2": Trait(detection.RetinaNet, "score_thresh", None),
         "fcos_resnet50_fpn": Trait(detection.FCOS, "score_thresh", 1e-5),
         "ssdlite320_mobilenet_v3_large": Trait(SSD, "score_thresh", None),
+        "fasterrcnn_resnet101_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 0.0),
+        "fasterrcnn_resnext101_32x8d_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 0.0),
     }
 )
-"""Constructors of torchvision.models.detection, by name."""
+"""Constructors of torchvision.models.detection, by name, and others of its parts: :data:`BACKBONES`."""
+
+BACKBONES: Final = MappingProxyType(
+    {"fasterrcnn_resnet101_fpn": "resnet101", "fasterrcnn_resnext101_32x8d_fpn": "resnext101_32x8d"}
+)
+"""Faster R-CNNs that torchvision has no constructor for. Source: report, Object Detection, Table 4."""
 
 
 class Torchvision:
@@ -207,15 +215,27 @@ def build(
     unknown = next((name for name in arguments if name not in taken), None)
     if unknown is not None:  # torchvision would take it and do nothing
         raise ConfigError(f"settings: expected arguments of torchvision's {trait.network.__name__}, got {unknown!r}")
-    construct = getattr(detection, architecture)
     try:
-        model: nn.Module = construct(weights=None, weights_backbone=None, num_classes=num_classes, **arguments)
+        model = _constructed(architecture, num_classes, arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"settings: torchvision's {architecture} refuses them: {error}") from error
     if frozen_eps is not None:
         freeze_norms(model.get_submodule("backbone"), frozen_eps)
     load(model, tensors)
     return model.eval()
+
+
+def _constructed(architecture: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """A detector with random weights, its batch norms not frozen."""
+    if architecture in BACKBONES:
+        backbone = resnet_fpn_backbone(
+            backbone_name=BACKBONES[architecture], weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
+        )
+        own: nn.Module = detection.FasterRCNN(backbone, num_classes=num_classes, **arguments)
+        return own
+    construct = getattr(detection, architecture)
+    model: nn.Module = construct(weights=None, weights_backbone=None, num_classes=num_classes, **arguments)
+    return model
 
 
 def freeze_norms(module: nn.Module, eps: float) -> None:

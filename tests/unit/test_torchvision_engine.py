@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import WeightsEnum, detection
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -54,9 +54,7 @@ def tensors_of(images: list[Any]) -> list[Tensor]:
 def random_state(architecture: str, num_classes: int, **settings: Any) -> dict[str, Tensor]:
     """The tensors of a network with random weights, whose norms are not the identity that they start as."""
     torch.manual_seed(3)
-    made: nn.Module = getattr(detection, architecture)(
-        weights=None, weights_backbone=None, num_classes=num_classes, **settings
-    )
+    made = engine._constructed(architecture, num_classes, settings)
     state = made.state_dict()
     for name, tensor in state.items():
         if name.endswith("running_var"):
@@ -126,6 +124,31 @@ def test_published_weights_run_as_torchvision_itself_runs_them(
 @pytest.mark.parametrize("architecture", engine.ARCHITECTURES)
 def test_every_architecture_is_registered(architecture: str) -> None:
     assert architecture in registry.architectures("detect")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "groups"), [("fasterrcnn_resnet101_fpn", 1), ("fasterrcnn_resnext101_32x8d_fpn", 32)]
+)
+def test_larger_backbones_are_those_of_the_reports_table_4(architecture: str, groups: int) -> None:
+    with torch.device("meta"):
+        model: Any = engine._constructed(architecture, 23, {"min_size": 320})
+    body = model.backbone.body
+    assert [len(body[f"layer{stage}"]) for stage in (1, 2, 3, 4)] == [3, 4, 23, 3]
+    assert body["layer1"][0].conv2.groups == groups
+    assert body["layer1"][0].conv2.out_channels == (256 if groups == 32 else 64)  # 32 groups of 8
+    assert model.roi_heads.box_predictor.cls_score.out_features == 23
+
+
+def test_a_larger_backbone_finds_something() -> None:
+    name = "fasterrcnn_resnet101_fpn"
+    state = random_state(name, len(CLASSES))
+    for key, tensor in state.items():
+        if key.endswith("bn3.weight"):
+            tensor.zero_()  # else 33 random blocks add up to more than a float holds
+    model = engine.build(name, len(CLASSES), state, 0.0, SMALL | {"rpn_post_nms_top_n_test": 20})
+    assert any(isinstance(module, FrozenBatchNorm2d) for module in model.modules())
+    found = engine.Torchvision(model, CLASSES, LABELS)(images((60, 80)))[0]
+    assert len(found.scores) > 0
 
 
 def test_v2_norms_are_not_frozen_and_v1_ones_are() -> None:
