@@ -101,6 +101,45 @@ def suppress_any(
     return stays
 
 
+def nms(
+    boxes_xyxy: Boxes,
+    scores: NDArray[np.floating[Any]],
+    class_ids: NDArray[np.integer[Any]],
+    iou_max: float,
+    max_boxes: int | None = None,
+) -> NDArray[np.int64]:
+    """The usual (greedy) suppression: each box removes those of its class that overlap it too much and score less.
+
+    Args:
+        boxes_xyxy: floating[N, 4], pixels.
+        scores: floating[N], numbers; of equal ones the earlier box goes first.
+        class_ids: int[N]; boxes of different classes leave each other alone.
+        iou_max: a box goes if its IoU with a better one that stays is more than this.
+        max_boxes: stop at so many; None: never.
+
+    Returns:
+        int64[M]: where those that stay stand, the best first.
+
+    Raises:
+        ValueError: the shape of the boxes is not (_, 4).
+
+    Source: torchvision.ops.batched_nms, of which it is the exact form: no coordinates are shifted by class.
+
+    >>> boxes = np.array([[0, 0, 4, 1], [1, 0, 5, 1], [2, 0, 6, 1], [0, 0, 4, 1]], float)
+    >>> nms(boxes, np.array([0.7, 0.8, 0.9, 0.6]), np.array([0, 0, 0, 1]), iou_max=0.5).tolist()
+    [2, 0, 3]
+    """
+    boxes = _columns(boxes_xyxy).T
+    left = np.argsort(-scores, kind="stable")
+    stay: list[int] = []
+    while len(left) and (max_boxes is None or len(stay) < max_boxes):
+        best, left = left[0], left[1:]
+        stay.append(int(best))
+        too_close = pairwise_iou(boxes[best, None], boxes[left])[0] > iou_max
+        left = left[~(too_close & (class_ids[left] == class_ids[best]))]
+    return np.array(stay, np.int64)
+
+
 def _columns(boxes_xyxy: Boxes) -> NDArray[np.float64]:
     """x1, y1, x2, y2: float64[4, N]."""
     if boxes_xyxy.ndim != 2 or boxes_xyxy.shape[1] != 4:

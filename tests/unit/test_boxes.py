@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
+from torchvision.ops import batched_nms
 
-from artray.detect.boxes import BLOCK, areas, pairwise_iomin, pairwise_iou, suppress_any
+from artray.detect.boxes import BLOCK, areas, nms, pairwise_iomin, pairwise_iou, suppress_any
 
 NONE = np.empty((0, 4), np.float32)
 
@@ -68,3 +70,33 @@ def test_suppression_reaches_across_blocks():
     apart = np.arange(count)[:, None] * 10 + np.array([0, 0, 5, 5])
     apart[-1] = apart[0]  # the last is the first again
     assert suppress_any(apart.astype(float), 0.5).tolist() == [True] * (count - 1) + [False]
+
+
+def test_nms_lets_a_removed_box_remove_no_other():
+    # the second overlaps the first by 3/5, the third the second likewise, but the first only by 1/3
+    row = np.array([[0, 0, 4, 1], [1, 0, 5, 1], [2, 0, 6, 1]], np.float32)
+    ids = np.zeros(3, np.int64)
+    assert nms(row, np.array([0.9, 0.8, 0.7]), ids, iou_max=0.5).tolist() == [0, 2]
+    assert nms(row, np.array([0.8, 0.9, 0.7]), ids, iou_max=0.5).tolist() == [1]
+
+
+def test_nms_keeps_an_overlap_of_just_iou_max_and_other_classes():
+    halves = np.array([[0, 0, 2, 2], [0, 0, 2, 1], [0, 0, 2, 2]], np.float32)
+    assert nms(halves, np.array([0.9, 0.8, 0.7]), np.array([0, 0, 1]), iou_max=0.5).tolist() == [0, 1, 2]
+    assert nms(halves, np.array([0.9, 0.8, 0.7]), np.array([0, 0, 1]), iou_max=0.49).tolist() == [0, 2]
+
+
+def test_nms_takes_the_earlier_of_equals_and_stops_at_max_boxes():
+    apart = np.array([[9 * n, 0, 9 * n + 5, 5] for n in range(4)], np.float32)
+    assert nms(apart, np.array([0.5, 0.7, 0.5, 0.7]), np.zeros(4, np.int64), 0.5, max_boxes=3).tolist() == [1, 3, 0]
+    assert nms(NONE, np.empty(0), np.empty(0, np.int64), 0.5).tolist() == []
+
+
+@pytest.mark.parametrize("iou_max", [0.1, 0.45, 0.8])
+def test_nms_keeps_what_torchvision_keeps(iou_max):
+    rng = np.random.default_rng(5)
+    corners = rng.uniform(0, 100, (800, 2))
+    made = np.concatenate([corners, corners + rng.uniform(5, 60, (800, 2))], axis=1).astype(np.float32)
+    scores, ids = rng.permutation(800).astype(np.float32) / 800, rng.integers(0, 3, 800)
+    kept = batched_nms(*map(torch.from_numpy, (made, scores, ids)), iou_max)
+    assert nms(made, scores, ids, iou_max).tolist() == kept.tolist()
