@@ -1,0 +1,124 @@
+"""One set of labelled boxes: what a user says of it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from artray.config import Section
+from artray.detect import labels
+from artray.detect.labels import LabelMap
+from artray.errors import ConfigError
+from artray.taxonomy import CATEGORY, coarse
+
+FILES: Final = (".json", ".csv", ".yaml", ".yml")
+"""What a path ends with that is a file of labels, not a folder."""
+
+
+class BoxSource(Section):
+    """One set of labelled boxes.
+
+    Args:
+        kind: how it is read; see artray.detect.datasets.
+        path: its folder or file.
+        name: what it is called in tables; null for its kind.
+        images: the folder of its pictures, absolute or below that of the labels; null for the kind's own.
+        labels: what its labels are called here: a source of artray.detect.labels, a CSV file of that form, or
+            {label: class or null}; null where they are artray's classes themselves.
+        labelled: the classes of which it boxes every object that is there; null for all that its labels become.
+        unknown: what becomes of a label that ``labels`` does not have: an ``error``, or ``drop`` its boxes.
+        part: ``train``, ``val`` or ``test`` puts all of its pictures there; null keeps its own parts.
+        lists: of kind voc, files that list a part's pictures, where they are not ImageSets/Main/PART.txt.
+        first_px: of kind voc, 1 where pixels are counted from 1 and a box's last one is in it, as in Pascal VOC; 0
+            where corners are measured from 0, as many tools write them.
+        frame: whether boxes refer to the ``upright`` picture or to how it is ``stored``; null for the kind's own way.
+        told: what a value says: its name (``file`` is the picture's path) to a regular expression, whose named groups
+            become values, such as {file: "/(?P<artist>[^_]+)_"}.
+        group: values of which the first that is not empty says what intervals resample together.
+        duplicates: values, likewise, of reproductions of one work.
+    """
+
+    kind: str = "csv"
+    path: str = Field(min_length=1)
+    name: str | None = Field(None, min_length=1)
+    images: str | None = Field(None, min_length=1)
+    labels: str | dict[str, str | None] | None = None
+    labelled: tuple[str, ...] | None = None
+    unknown: Literal["error", "drop"] = "error"
+    part: Literal["train", "val", "test"] | None = None
+    lists: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
+    first_px: Literal[0, 1] = 1
+    frame: Literal["upright", "stored"] | None = None
+    told: dict[str, str] = Field(default_factory=dict)
+    group: tuple[str, ...] = ("group", "artist")
+    duplicates: tuple[str, ...] = ("duplicates", "duplicate_group")
+
+    @field_validator("told")
+    @classmethod
+    def _expressions(cls, told: dict[str, str]) -> dict[str, str]:
+        for name, pattern in told.items():
+            try:
+                groups = re.compile(pattern).groupindex
+            except re.error as error:
+                raise ValueError(f"{name}: expected a regular expression, got {pattern!r} ({error})") from error
+            if not groups:
+                raise ValueError(f"{name}: expected a group with a name, such as (?P<artist>...), got {pattern!r}")
+        return told
+
+    @model_validator(mode="after")
+    def _of_the_kind(self) -> "BoxSource":
+        if self.lists and self.kind != "voc":
+            raise ValueError(f"lists: expected only with the kind voc, got {self.kind}")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.name or self.kind
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the path is a file of labels."""
+        return PurePosixPath(self.path.lower()).suffix in FILES
+
+    def label_map(self) -> LabelMap:
+        """What its labels are called here.
+
+        Raises:
+            ConfigError: no such table, or a class that the taxonomy does not have; lists near names.
+        """
+        if isinstance(self.labels, str):
+            return labels.load(self.labels)
+        given: Mapping[str, str | None] = {name: name for name in CATEGORY} if self.labels is None else self.labels
+        for label, class_name in given.items():
+            _check(class_name, f"{self.title}: labels: {label}")
+        return LabelMap(self.title, given, {})
+
+    def classes(self, found: LabelMap) -> tuple[str, ...]:
+        """The classes that it labels exhaustively, in the taxonomy's order.
+
+        Raises:
+            ConfigError: ``labelled`` names a class that the taxonomy does not have.
+        """
+        for class_name in self.labelled or ():
+            _check(class_name, f"{self.title}: labelled")
+        named = set(found.classes.values() if self.labelled is None else self.labelled)
+        return tuple(name for name in CATEGORY if name in named)
+
+    def values(self, file: str, given: Mapping[str, str]) -> dict[str, str]:
+        """A picture's values, and what they say by :attr:`told`."""
+        values = {"file": file} | dict(given)
+        for name, pattern in self.told.items():
+            if found := re.search(pattern, values.get(name, "")):
+                values |= {key: value for key, value in found.groupdict().items() if value}
+        return values
+
+
+def _check(class_name: str | None, where: str) -> None:
+    try:
+        if class_name is not None:
+            coarse(class_name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
