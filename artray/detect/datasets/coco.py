@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from artray.detect.datasets import texts
-from artray.detect.datasets.published import Box, Corners, Picture, Shelf, from_xywh, number
+from artray.detect.datasets.published import Box, Corners, Picture, Shelf, from_xywh, size
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 
@@ -25,7 +25,7 @@ def read(shelf: Shelf, source: BoxSource) -> Iterator[Picture]:
         rows = document.get(section) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ConfigError(f"{shelf.path}: expected a list of objects named {section!r}, as COCO has it, got none")
-    names = {category.get("id"): str(category.get("name", "")) for category in document["categories"]}
+    names = {_key(category.get("id")): str(category.get("name", "")) for category in document["categories"]}
     boxes: dict[Any, list[Box]] = {}
     for row in document["annotations"]:
         boxes.setdefault(_key(row.get("image_id")), []).append(_box(row, names, f"{name}: annotation {row.get('id')}"))
@@ -43,13 +43,12 @@ def read(shelf: Shelf, source: BoxSource) -> Iterator[Picture]:
 def _picture(image: Mapping[str, Any], boxes: tuple[Box, ...], name: str, again: bool) -> Picture:
     key, file = image.get("id"), image.get("file_name")
     plain = {name: str(value) for name, value in image.items() if isinstance(value, str | int | float)}
-    size = number(image.get("width")), number(image.get("height"))
     problem = "its id is given a second time; the first image counts" if again else ""
     if not isinstance(file, str) or not file:
         file, problem = "", problem or "expected a file_name, got none"
     part = plain.get("split") or plain.get("part") or ""
-    known = size if min(size) > 0 else None
-    return Picture(f"{name}: image {key}", file, boxes, plain, part, known, problem=problem)
+    size_wh = size(image.get("width"), image.get("height"))
+    return Picture(f"{name}: image {key}", file, boxes, plain, part, size_wh, problem=problem)
 
 
 def _box(row: Mapping[str, Any], names: Mapping[Any, str], where: str) -> Box:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from artray.detect.datasets import texts
-from artray.detect.datasets.published import NOWHERE, Box, Picture, Shelf, corners, number
+from artray.detect.datasets.published import NOWHERE, Box, Picture, Shelf, corners, size
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 
@@ -41,8 +41,8 @@ def _picture(file: str, lines: Sequence[tuple[int, dict[str, str]]], name: str) 
         problem = "a row says that it has no objects, another has one"
     if not file:
         problem = "expected a file, got none"
-    size = number(first.get("width")), number(first.get("height"))
-    return Picture(f"{name} line {line}", file, boxes, first, part, size if min(size) > 0 else None, problem=problem)
+    size_wh = size(first.get("width"), first.get("height"))
+    return Picture(f"{name} line {line}", file, boxes, first, part, size_wh, problem=problem)
 
 
 def _box(row: Mapping[str, str], where: str) -> Box:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from artray.archive import listing
 from artray.detect.datasets import texts
-from artray.detect.datasets.published import NOWHERE, Box, Corners, Picture, Shelf, corners, number
+from artray.detect.datasets.published import NOWHERE, Box, Corners, Picture, Shelf, corners, number, size
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 
@@ -53,8 +53,8 @@ def _picture(task: Mapping[str, Any], where: str, shelf: Shelf, names: Mapping[s
     regions = [each for each in result if isinstance(each, dict)] if isinstance(result, list) else []
     regions = [each for each in regions if each.get("type") in ("rectanglelabels", "rectangle")]
     boxes = tuple(box for at, each in enumerate(regions, 1) for box in _boxes(each, f"{where}: region {at}"))
-    size = next((found for each in regions if (found := _size(each))), None)
-    return Picture(where, file, boxes, values, part, size, fractions=True)
+    size_wh = next((found for each in regions if (found := _size(each))), None)
+    return Picture(where, file, boxes, values, part, size_wh, fractions=True)
 
 
 def _file(path: str, shelf: Shelf, names: Mapping[str, list[str]]) -> str:
@@ -69,8 +69,7 @@ def _file(path: str, shelf: Shelf, names: Mapping[str, list[str]]) -> str:
 
 
 def _size(region: Mapping[str, Any]) -> tuple[float, float] | None:
-    size = number(region.get("original_width")), number(region.get("original_height"))
-    return size if min(size) > 0 else None
+    return size(region.get("original_width"), region.get("original_height"))
 
 
 def _boxes(region: Mapping[str, Any], where: str) -> Iterator[Box]:
@@ -93,7 +92,7 @@ def _around(value: Mapping[str, Any], size_wh: tuple[float, float]) -> Corners:
     (0.4, 0.5, 0.5, 0.7)
     """
     x, y, width, height = corners(value.get(name) for name in ("x", "y", "width", "height"))
-    angle = math.radians(number(value.get("rotation", 0)))
+    angle = math.radians(number(value.get("rotation") or 0))
     along, down = math.cos(angle), math.sin(angle)
     wide, high = width * size_wh[0], height * size_wh[1]  # turned in pixels, which are square
     xs = (0.0, wide * along, -high * down, wide * along - high * down)

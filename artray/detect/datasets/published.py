@@ -72,6 +72,16 @@ def corners(values: Iterable[object]) -> Corners:
     return (found[0], found[1], found[2], found[3]) if len(found) == 4 and all(map(math.isfinite, found)) else NOWHERE
 
 
+def size(width: object, height: object) -> tuple[float, float] | None:
+    """A picture's size; None where it is not said, or makes no sense.
+
+    >>> size("60", 40), size(60, None), size(0, 40)
+    ((60.0, 40.0), None, None)
+    """
+    sides = number(width), number(height)
+    return sides if all(math.isfinite(side) and side > 0 for side in sides) else None
+
+
 def from_xywh(values: Iterable[object]) -> Corners:
     """Corners of x, y, width and height.
 

@@ -74,8 +74,8 @@ class _Gathered:
         self.listed += bool(picture.file)
         known = tuple(self._known(box) for box in picture.boxes)
         self.published.update(box.label for box in picture.boxes)
-        where = picture.where if picture.file in picture.where else f"{picture.where} ({picture.file})"
-        where = where if picture.file else picture.where
+        named = picture.file in picture.where  # as "" is
+        where = picture.where if named else f"{picture.where} ({picture.file})"
         found = self._found(picture)
         if isinstance(found, str):
             self.left_out.append(f"{where}: {found}{with_boxes(len(picture.boxes))}")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from artray.errors import ConfigError
 from artray.location import Location
 
 FIELD_BYTES: Final = 2**20
+SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read(file: Location, what: str) -> str:
@@ -29,10 +31,14 @@ def read(file: Location, what: str) -> str:
 
 def read_json(file: Location, what: str) -> Any:
     """A JSON document of any form; errors as of :func:`read`, and of what is no JSON."""
+    text = read(file, what)
     try:
-        return json.loads(read(file, what))
+        document = json.loads(text)
+        if SURROGATE.search(text):  # half a character is no text that a table could hold
+            document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: expected {what} in JSON: {error}") from error
+    return document
 
 
 def table(file: Location, what: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from artray.archive import listing
 from artray.config import ArchiveConfig
 from artray.detect.datasets import texts
-from artray.detect.datasets.published import NOWHERE, Box, Picture, Shelf, corners, number
+from artray.detect.datasets.published import NOWHERE, Box, Picture, Shelf, corners, size
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 from artray.location import Location
@@ -89,15 +89,15 @@ def _picture(line: Listed, folder: Location, records: set[str], file: str, first
     record = folder / f"{line.name}.xml"
     try:
         root = ElementTree.fromstring(record.read_bytes())  # noqa: S314 (expat bounds what entities expand to)
-    except (ElementTree.ParseError, FileNotFoundError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError, FileNotFoundError) as error:
         return Picture(line.where, file, (), part=line.part, problem=f"Annotations/{line.name}.xml: no record: {error}")
-    size = number(root.findtext("size/width")), number(root.findtext("size/height"))
+    size_wh = size(root.findtext("size/width"), root.findtext("size/height"))
     where = f"Annotations/{line.name}.xml"
     boxes = tuple(
         _box(element, f"{where}: object {at}", first_px) for at, element in enumerate(root.findall("object"), 1)
     )
     values = {"owner": _text(root, "owner/name"), "style": _text(root, "style")}
-    return Picture(line.where, file, boxes, values, line.part, size if min(size) > 0 else None)
+    return Picture(line.where, file, boxes, values, line.part, size_wh)
 
 
 def _box(element: ElementTree.Element, where: str, first_px: int) -> Box:

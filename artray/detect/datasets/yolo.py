@@ -58,7 +58,7 @@ def _names(given: Any, where: str) -> list[str]:
 def _files(shelf: Shelf, settings: dict[str, Any], part: str, where: str) -> Iterator[str]:
     """A part's pictures: of a folder, a list, or several of these."""
     given = settings.get(part) or (settings.get("valid") if part == "val" else None) or ()
-    for each in [given] if isinstance(given, str) else given:
+    for each in given if isinstance(given, list | tuple) else [given]:
         tried = _candidates(str(settings.get("path") or ""), str(each))
         for path in tried:
             found = list(_listed(shelf, path) if path.endswith(".txt") else _below(shelf.entries, path))
