@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from artray.detect.datasets import reading, splitting
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 from tests.labelled_boxes import (
@@ -231,3 +232,21 @@ def test_label_studio_turns_and_annotators(tmp_path: Path) -> None:
     (tmp_path / "min.json").write_text('[{"image": "a.jpg", "label": []}]')
     with pytest.raises(ConfigError, match="expected Label Studio's export JSON, a list of tasks with data"):
         read("label-studio", tmp_path / "min.json")
+
+
+def test_a_set_on_s3(s3_bucket: str, tmp_path: Path) -> None:
+    from artray.archive import s3
+
+    picture(tmp_path / "images" / "a.jpg", orientation=8)
+    write_coco(tmp_path, [image(1, "a.jpg"), image(2, "away.jpg")], [annotation(1, 1, [10, 5, 20, 20])])
+    for name in ("annotations.json", "images/a.jpg"):
+        s3.client().put_object(Bucket=s3_bucket, Key=f"set/{name}", Body=(tmp_path / name).read_bytes())
+    source = BoxSource(kind="coco", path=f"s3://{s3_bucket}/set/annotations.json", labels="coco", unknown="drop")
+    found = reading.read(source)
+    assert boxes(found) == [("a.jpg", "dog", *BOX)]
+    assert column(found, "uri") == [f"s3://{s3_bucket}/set/images/a.jpg"]
+    seen, looks = splitting.look(found)
+    assert (seen.images.num_rows, len(looks.plain)) == (1, 1)
+    assert told(found.left_out) == [
+        f"annotations.json: image 2 (away.jpg): no such picture below s3://{s3_bucket}/set/images"
+    ]
