@@ -165,7 +165,7 @@ def test_a_coco_document_reads_back_as_it_was(tmp_path: Path) -> None:
     assert document["annotations"][0]["area"] == 400
     back = reading.read(BoxSource(kind="coco", path=path.uri))
     assert (back.left_out, back.mended) == ((), ())
-    for name in ("uri", "width_px", "height_px", "part"):
+    for name in ("uri", "width_px", "height_px", "part", "labelled"):
         assert column(back, name) == column(found, name)
     known = [row for row in found.boxes.to_pylist() if row["class_name"]]
     for mine, theirs in zip(known, back.boxes.to_pylist(), strict=True):

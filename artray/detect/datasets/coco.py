@@ -1,4 +1,7 @@
-"""COCO's JSON: images, annotations and categories; further values of an image (split, artist, ...) are kept."""
+"""COCO's JSON: images, annotations and categories; further values of an image (split, artist, ...) are kept.
+
+A list ``labelled`` of an image names the labels of which it has every object, as artray itself writes it.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -48,7 +51,10 @@ def _picture(image: Mapping[str, Any], boxes: tuple[Box, ...], name: str, again:
         file, problem = "", problem or "expected a file_name, got none"
     part = plain.get("split") or plain.get("part") or ""
     size_wh = size(image.get("width"), image.get("height"))
-    return Picture(f"{name}: image {key}", file, boxes, plain, part, size_wh, problem=problem)
+    given = image.get("labelled")
+    exhaustive = tuple(str(label) for label in given) if isinstance(given, list) else None
+    where = f"{name}: image {key}"
+    return Picture(where, file, boxes, plain, part, size_wh, exhaustive=exhaustive, problem=problem)
 
 
 def _box(row: Mapping[str, Any], names: Mapping[Any, str], where: str) -> Box:
