@@ -120,12 +120,9 @@ class Ensemble:
         found = found._replace(members=np.array([places[member] for member in found.members.tolist()], np.int64))
         count = max(1, len(self._voters))
         if cfg.method == "append":
-            return Fused(
-                *(found.image_ids, found.boxes_xyxy, found.scores, found.class_ids, found.groups),
-                np.arange(len(found.scores)),
-                np.ones(len(found.scores), np.int64),
-            )
-        if cfg.method == "each_then_all":
+            each = (np.arange(len(found.scores)), np.ones(len(found.scores), np.int64))
+            fused = Fused(found.image_ids, found.boxes_xyxy, found.scores, found.class_ids, found.groups, *each)
+        elif cfg.method == "each_then_all":
             fused = rules.each_then_all(found, count, cfg.iou_match)
         else:
             weights = tuple(cfg.weights.get(self.members[at].name, 1.0) for at in self._voters) or (1.0,)

@@ -1,5 +1,6 @@
 """Cards: what is accepted, what is refused and how, and what a fingerprint covers."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,11 @@ def test_profiles_name_known_cards_and_say_every_field_with_a_comment(name):
             places = [n for n, line in enumerate(lines) if line.startswith(f"  {key}:")]
             assert places, key
             assert all(lines[n - 1].startswith("  # ") for n in places), key
+            below = getattr(model, key)
+            if isinstance(below, config.Section):
+                assert set(written_values[section][key]) == set(type(below).model_fields), key
+                places = [n for n, line in enumerate(lines) if re.match("    [a-z_]+:", line)]
+                assert all(lines[n - 1].startswith("    # ") for n in places), key
 
 
 def test_the_bundled_profile_is_the_default():
@@ -165,7 +171,7 @@ def test_defaults_in_comments_are_those_of_the_code():
     for line in lines:
         if line and not line.startswith((" ", "#")) and ": " in line and "#" in line:
             section = line.split(":")[0]
-        if line.startswith("  # "):
+        if line.strip().startswith("# "):
             comment = line
         elif line.startswith("  ") and section:
             assert "Default:" in comment, line
