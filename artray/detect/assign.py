@@ -1,0 +1,156 @@
+"""Which cell learns which object: SimOTA, for one image at a time, and which of its cells may learn "nothing here".
+
+Data sets name different things. Where a set boxed persons only, a cow in its pictures is no background; where it calls
+every saint a person, a person box does not deny a saint. So every image says what its source looked for
+(:class:`Truth`), and only what it can deny is denied.
+"""
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from artray.detect.yolox import Grid
+
+RADIUS: Final = 2.5
+"""Cells from an object's centre within which a cell is a candidate, whatever the object's size."""
+
+IOU_WEIGHT: Final = 3.0
+"""Of the boxes' part in the cost, beside the classes'."""
+
+CELLS_MAX: Final = 10
+"""An object's best so many cells decide how many of them it gets."""
+
+OUTSIDE: Final = 1e4
+"""Added to the cost of a cell that is not both within the object and near its centre: more than any cost."""
+
+LOG_MIN: Final = -100.0
+"""Of a score, as in torch's binary cross-entropy: keeps costs finite, and below ``OUTSIDE``."""
+
+TINY: Final = 1e-8
+
+
+class Truth(NamedTuple):
+    """What is known of one image: T objects, T may be 0."""
+
+    boxes_xyxy: Tensor
+    """float[T, 4], pixels of the input."""
+    class_ids: Tensor
+    """int64[T], below C."""
+    labelled: Tensor
+    """bool[C]: classes whose every object has a box, by whatever name; denied where there is none."""
+    told: Tensor
+    """bool[C]: classes by whose name the image's source would have called a box; denied of boxes of another name.
+
+    Neither holds the other. A set that boxes persons and nothing else has boxes about all saints and angels as well:
+    all of these are ``labelled``. It never calls them so, but it calls no cow a person either: persons, and whatever
+    is no person, are ``told``.
+    """
+
+
+class Assigned(NamedTuple):
+    """What each of the A cells is to learn."""
+
+    truth_ids: Tensor
+    """int64[A], indices into the truth; -1 for background."""
+    ious: Tensor
+    """float[A] in [0, 1], of each cell's predicted box with its object; 0 for background."""
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union, float[N, M] in [0, 1], of boxes float[N, 4] and float[M, 4]; 0 where both have no area.
+
+    >>> pairwise_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [5, 5, 5, 5]])).tolist()
+    [[0.3333333432674408, 0.0]]
+    """
+    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
+    shared = sides.clamp(min=0).prod(dim=-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=-1) for boxes in (a, b)]
+    return shared / (areas[0][:, None] + areas[1][None, :] - shared).clamp(min=TINY)
+
+
+def near(cells: Grid, boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    """Which cells may learn which object, and which of them should if they can: bool[T, A] each.
+
+    A cell may if its centre is within the box or less than 2.5 cells off the box's centre, and should if both.
+    """
+    centres = cells.corners_xy + cells.strides[:, None] / 2
+    low, high = boxes_xyxy[:, None, :2], boxes_xyxy[:, None, 2:]
+    inside = ((centres > low) & (centres < high)).all(dim=-1)
+    about = ((centres - (low + high) / 2).abs() < RADIUS * cells.strides[:, None]).all(dim=-1)
+    return inside | about, inside & about
+
+
+def class_costs(objectness: Tensor, classes: Tensor, class_ids: Tensor, told: Tensor) -> Tensor:
+    """Binary cross-entropy of each cell's scores with each object's class, summed over classes: float[T, A].
+
+    A score is the square root of objectness times class score; classes that are not told apart do not count.
+
+    Args:
+        objectness: float[A], logits.
+        classes: float[A, C], logits.
+        class_ids: int64[T].
+        told: bool[C]; the objects' own classes count in any case.
+    """
+    log_score = (functional.logsigmoid(classes) + functional.logsigmoid(objectness)[:, None]) / 2
+    log_score = log_score.clamp(min=LOG_MIN)
+    log_rest = torch.log1p(-log_score.exp().clamp(max=1 - 1e-6))
+    counted = told.index_fill(0, class_ids, True)
+    denied = -(log_rest * counted).sum(dim=1)  # every class, as if the cell showed none
+    return denied[None] + (log_rest - log_score).T[class_ids]
+
+
+@torch.no_grad()
+def assign(boxes_xyxy: Tensor, objectness: Tensor, classes: Tensor, cells: Grid, truth: Truth) -> Assigned:
+    """SimOTA: every object gets the cells that predict it at the least cost, as many as predict it well already.
+
+    That many is the sum of its ten best IoUs, at least 1. A cell wanted by several objects goes to the one that it
+    costs least, so an object can end up without any; one beyond the picture always does.
+
+    Args:
+        boxes_xyxy: float[A, 4], what the cells predict, pixels of the input.
+        objectness: float[A], logits.
+        classes: float[A, C], logits.
+        cells: of these A predictions.
+        truth: of the image.
+
+    Source: Ge et al. 2021, section 2.1 (SimOTA): cost = classes + 3 * (-log IoU), dynamic k from the ten best IoUs.
+    """
+    if not len(truth.class_ids):
+        none = torch.full_like(objectness, -1, dtype=torch.int64)
+        return Assigned(none, torch.zeros_like(objectness))
+    may, should = near(cells, truth.boxes_xyxy)
+    ious = pairwise_iou(truth.boxes_xyxy, boxes_xyxy) * may
+    costs = class_costs(objectness, classes, truth.class_ids, truth.told) - IOU_WEIGHT * (ious + TINY).log()
+    costs = (costs + OUTSIDE * ~should).masked_fill(~may, torch.inf)
+    most = min(CELLS_MAX, len(objectness))
+    counts = ious.topk(most, dim=1).values.sum(dim=1).long().clamp(min=1)
+    least, cheapest = costs.topk(most, dim=1, largest=False)
+    wanted = (torch.arange(most, device=costs.device) < counts[:, None]) & least.isfinite()
+    owners = torch.zeros_like(may).scatter_(1, cheapest, wanted)
+    owner = costs.masked_fill(~owners, torch.inf).argmin(dim=0)
+    taken = owners.any(dim=0)
+    return Assigned(torch.where(taken, owner, -1), ious.gather(0, owner[None])[0] * taken)
+
+
+@torch.no_grad()
+def background_weights(classes: Tensor, labelled: Tensor, least: float = 0.0) -> Tensor:
+    """How much a cell without object counts as background, float[..., A] in [0, 1].
+
+    Objectness is one score for all classes, and "no object here" is not known where only some classes were boxed. What
+    is known is that no object of THESE is here. So a cell counts as much as what it shows, were it an object, would be
+    one of these by the network's own class scores: the best score of a labelled class over the best of all. It is 1
+    everywhere if all classes were labelled, near 1 where a network takes a tree for a person in a picture in which
+    every person is boxed, and near 0 on the cow beside. (To drop the background of such pictures altogether would leave
+    them positives only, and objectness would rise on everything that looks like them.) By Jensen's inequality the
+    weighted loss bounds from above -log(1 - weight * objectness), that of the event which is known.
+
+    Args:
+        classes: float[..., A, C], logits.
+        labelled: bool[..., C].
+        least: a cell counts at least this: 1 takes every picture for fully labelled.
+    """
+    scores = classes.sigmoid()
+    best = scores.amax(dim=-1).clamp(min=TINY)
+    return ((scores * labelled.unsqueeze(-2)).amax(dim=-1) / best).clamp(min=least)
