@@ -1,0 +1,160 @@
+"""YOLOX-nano as a detector: pictures of any size in, boxes in artray's classes out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from artray.detect import letterbox, yolox, yolox_weights
+from artray.detect.detector import Image
+from artray.detect.found import Found, nothing
+from artray.detect.torchvision_engine import Labels, label_table, load
+from artray.errors import ConfigError
+from artray.models import registry, trunks, weights
+from artray.models.cards import Card
+
+BATCH: Final = 16
+"""Images that go through the network together on an accelerator."""
+
+
+class Yolox:
+    """A YOLOX-nano that answers in artray's classes.
+
+    On a CPU each image goes through the network by itself, so that what is found in it cannot depend, not by one bit,
+    on the images beside it.
+
+    Args:
+        network: is taken over: batch norms are folded into its convolutions.
+        classes: what the network's classes mean, from 0 on.
+        labels: what each of ``classes`` is called in artray; several may be called the same.
+        device: where it runs, "cpu" or "cuda".
+        size_px: side of the canvas on which the network sees an image, a multiple of 32.
+        score_min: boxes must score at least this, in [0, 1].
+        iou_max: a box goes if it overlaps a better one of the same class more, in [0, 1].
+        found_max: of each image, at least 1; the best stay.
+
+    Raises:
+        ConfigError: a class is not in ``labels``, a label not in the taxonomy, or a number out of its range.
+
+    Source: Ge et al. 2021; the published ``iou_max`` is 0.65 for evaluation on COCO.
+    """
+
+    def __init__(
+        self,
+        network: yolox.YoloxNano,
+        classes: Sequence[str],
+        labels: Labels,
+        device: str = "cpu",
+        *,
+        size_px: int = 416,
+        score_min: float = 0.3,
+        iou_max: float = 0.65,
+        found_max: int = 100,
+    ) -> None:
+        if type(size_px) is not int or size_px < yolox.STEP_PX or size_px % yolox.STEP_PX:
+            raise ConfigError(f"size_px: expected a multiple of {yolox.STEP_PX}, got {size_px}")
+        if isinstance(iou_max, bool) or not isinstance(iou_max, int | float) or not 0 <= iou_max <= 1:
+            raise ConfigError(f"iou_max: expected a number in [0, 1], got {iou_max}")
+        if type(found_max) is not int or found_max < 1:
+            raise ConfigError(f"found_max: expected at least 1, got {found_max}")
+        self._class_names, class_ids = label_table(classes, labels)
+        self._device = torch.device(device)
+        self._class_ids = torch.from_numpy(class_ids).to(self._device)
+        self._network = trunks.fuse(network.eval()).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.size_px, self.score_min, self.iou_max, self.found_max = size_px, score_min, iou_max, found_max
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the taxonomy that it can find, in the order in which ``classes`` first names them."""
+        return self._class_names
+
+    def __call__(self, images: Sequence[Image]) -> list[Found]:
+        """What each image shows, in descending order of score, at most ``found_max`` boxes.
+
+        Args:
+            images: uint8[H, W, 3] RGB, of any sizes.
+
+        Returns:
+            boxes_xyxy in pixels of each image, within it; each cell's best class only, and none where that maps to
+            nothing.
+        """
+        together = 1 if self._device.type == "cpu" else BATCH
+        with torch.inference_mode():
+            return [
+                found
+                for start in range(0, len(images), together)
+                for found in self._detect(images[start : start + together])
+            ]
+
+    def _detect(self, images: Sequence[Image]) -> list[Found]:
+        """What images show that go through the network together."""
+        letters = [letterbox.letterbox(image, self.size_px) for image in images]
+        canvases = torch.from_numpy(np.stack([letter.canvas for letter in letters])).to(self._device)
+        # channels innermost already: the permutation moves nothing
+        boxes, objectness, class_scores = yolox.decode(self._network(canvases.permute(0, 3, 1, 2).float()))
+        best, own_ids = class_scores.max(dim=2)
+        scores, class_ids = best * objectness, self._class_ids[own_ids]
+        return [
+            self._found(boxes[n], scores[n], class_ids[n], letter.scale_xy, images[n])
+            for n, letter in enumerate(letters)
+        ]
+
+    def _found(
+        self, boxes: Tensor, scores: Tensor, class_ids: Tensor, scale_xy: tuple[float, float], image: Image
+    ) -> Found:
+        """One image's cells (float[A, 4] px of the canvas, float[A], int64[A]) as boxes of the image."""
+        at = ((scores >= self.score_min) & (class_ids >= 0)).nonzero()[:, 0]
+        if not len(at):
+            return nothing()
+        at = at[batched_nms(boxes[at], scores[at], class_ids[at], self.iou_max)][: self.found_max]
+        height_px, width_px = image.shape[:2]
+        placed = letterbox.to_image(boxes[at].cpu().numpy(), scale_xy, (width_px, height_px))
+        return Found(placed, scores[at].cpu().numpy(), class_ids[at].cpu().numpy())
+
+
+def build(num_classes: int, tensors: Mapping[str, Tensor]) -> yolox.YoloxNano:
+    """The network with the given weights, on the CPU, in evaluation mode.
+
+    Args:
+        num_classes: that it tells apart.
+        tensors: a state dict of a :class:`artray.detect.yolox.YoloxNano`.
+
+    Raises:
+        ConfigError: weights that do not fit; names the first that differs.
+    """
+    network = yolox.YoloxNano(num_classes)
+    load(network, tensors)
+    return network.eval()
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """A state dict from a published ``.onnx`` file, or from one that was written of it.
+
+    Raises:
+        ConfigError: another kind of file, or a damaged one.
+    """
+    return yolox_weights.from_onnx(path) if path.suffix == ".onnx" else weights.read_tensors(path)
+
+
+@registry.register("yolox_nano")
+def from_card(card: Card, device: str) -> Yolox:
+    """The detector that a card describes; its weights have the role ``model``.
+
+    Raises:
+        ConfigError: the card lacks its weights or classes, has a setting that is none, or they do not fit.
+        TransientError: its weights cannot be reached.
+    """
+    owner = f"card {card.name}"
+    if "model" not in card.weights or not card.classes:
+        raise ConfigError(f"{owner}: expected classes, and weights with the role model")
+    tensors = read(weights.fetch(card.weights["model"], owner))
+    settings: dict[str, Any] = dict(card.settings)
+    try:
+        network = build(len(card.classes), tensors)
+        return Yolox(network, card.classes, card.labels, device, score_min=card.score_min, **settings)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{owner}: {'' if isinstance(error, ConfigError) else 'settings: '}{error}") from error
