@@ -15,8 +15,9 @@ def from_onnx(path: Path) -> dict[str, Tensor]:
     """The state dict of a :class:`YoloxNano` out of a published ONNX file, whose number of classes it has.
 
     The file's batch norms are folded into its convolutions. Ours become the identity plus the convolution's bias:
-    mean 0, variance 1 - eps, weight 1. That is the same function in evaluation only: before a training that updates
-    them, :func:`calibrate` them. The file takes BGR; the first convolution's channels are turned, so that ours
+    mean 0, variance 1 - eps, weight 1. That is the same function in evaluation only: in training mode, where batch
+    norms take the statistics of their batch, next to nothing of it is left. To fine-tune, :func:`calibrate` them, keep
+    them in evaluation mode, or both. The file takes BGR; the first convolution's channels are turned, so that ours
     takes RGB.
 
     Raises:

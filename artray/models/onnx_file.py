@@ -43,13 +43,15 @@ def convolutions(path: Path) -> list[Convolution]:
     """
     try:
         graph = _bytes(memoryview(path.read_bytes()), 7)[0]
-        tensors = dict(_tensor(tensor) for tensor in _bytes(graph, 5))
+        tensors = {name: values for name, values in map(_tensor, _bytes(graph, 5)) if values.size}
         nodes = [_bytes(node, 1) for node in _bytes(graph, 1) if bytes(_bytes(node, 4)[0]) == b"Conv"]
         return [Convolution(tensors[bytes(weight)], tensors[bytes(bias)]) for _, weight, bias in nodes]
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    except OSError as error:
+        raise ConfigError(f"weights {path}: cannot be read ({error.strerror})") from error
+    except (ValueError, IndexError, KeyError) as error:
         raise ConfigError(
-            f"weights {path}: expected an ONNX file with float32 convolutions and biases, got {reason}"
+            f"weights {path}: expected an ONNX file whose convolutions have float32 weights and biases, got another; "
+            f"is it damaged?"
         ) from error
 
 
@@ -107,3 +109,5 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         number, shift, at = number | (byte & 127) << shift, shift + 7, at + 1
         if byte < 128:
             return number, at
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")

@@ -38,7 +38,10 @@ def test_what_is_no_onnx_file(tmp_path: Path, content: bytes) -> None:
 
 def test_a_convolution_without_bias_or_another_type(tmp_path: Path) -> None:
     weight = tensor("w", torch.ones(1, 1, 1, 1))
-    with pytest.raises(ConfigError, match="expected an ONNX file with float32 convolutions and biases"):
+    with pytest.raises(ConfigError, match="expected an ONNX file whose convolutions have float32 weights and biases"):
         onnx_file.convolutions(write_onnx(tmp_path / "a.onnx", node("Conv", "x", "w"), weight))
-    with pytest.raises(ConfigError, match="No such file"):
+    of_integers = tensor("b", torch.ones(1, dtype=torch.int64), kind=7)
+    with pytest.raises(ConfigError, match="expected an ONNX file whose convolutions have float32 weights and biases"):
+        onnx_file.convolutions(write_onnx(tmp_path / "a.onnx", node("Conv", "x", "w", "b"), weight, of_integers))
+    with pytest.raises(ConfigError, match=r"cannot be read \(No such file"):
         onnx_file.convolutions(tmp_path / "none.onnx")
