@@ -246,6 +246,19 @@ def train(
         return run.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
 
 
+def evaluate_boxes(
+    store: str, boxes: str | Path, *, kind: str = "coco", label_map: str | None = None, images: str | None = None
+) -> dict[str, Any]:
+    """The store's objects against labelled boxes; see artray.store.evaluate_boxes."""
+    from artray.config import parse
+    from artray.detect.datasets.sources import BoxSource
+    from artray.store import evaluate_boxes as judge
+    from artray.store import layout
+
+    given = {"kind": kind, "path": str(boxes), "labels": label_map, "images": images}
+    return judge.evaluate(layout.open_store(store), parse(BoxSource, given, "--boxes"))
+
+
 def evaluate(store: str, labels: str | Path, *, out: str | Path | None = None) -> dict[str, Any]:
     """The store's types and genres against labels; see artray.store.evaluate. ``out``: a picture of the mistakes."""
     from artray.store import evaluate as judge

@@ -1,7 +1,7 @@
 """Verbs that ask a store, and put it right: find, sql, similar, show, correct, evaluate, export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -149,16 +149,35 @@ def correct(
     print_json({"images": images}) if as_json else print_parts(f"{images:,} images put right")
 
 
-@verb("artray evaluate /store --labels labels.csv", "artray evaluate /store --labels labels.csv --out mistakes.jpg")
+@verb(
+    "artray evaluate /store --labels labels.csv",
+    "artray evaluate /store --labels labels.csv --out mistakes.jpg",
+    "artray evaluate /store --boxes annotations.json --label-map coco",
+)
 def evaluate(
     store: StoreArgument,
-    labels: Annotated[str, typer.Option(help="CSV, JSONL or Parquet with the images' file, type and genre.")],
+    labels: Annotated[
+        str | None, typer.Option(help="CSV, JSONL or Parquet with the images' file, type and genre.")
+    ] = None,
+    boxes: Annotated[str | None, typer.Option(help="Labelled boxes, to judge objects instead.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="Of the boxes: coco, csv, label-studio, open-images, voc or yolo.")
+    ] = "coco",
+    label_map: Annotated[
+        str | None, typer.Option(help="What their labels are called here: coco, pascal-voc, ..., or a CSV file.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="Their pictures, if not in the store's archive.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the 20 most confident mistakes as a picture here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the store's types and genres by labels of your own, with 95 % intervals."""
+    """Judge the store's types and genres by labels of your own, or its objects by boxes, with 95 % intervals."""
     from artray import console
 
+    if (labels is None) == (boxes is None):
+        raise ConfigError("expected one of --labels and --boxes")
+    if boxes is not None:
+        return _boxes_judged(api.evaluate_boxes(store, boxes, kind=kind, label_map=label_map, images=images), as_json)
+    assert labels is not None
     told = api.evaluate(store, labels, out=out)
     if as_json:
         return print_json(told)
@@ -177,6 +196,31 @@ def evaluate(
     if out is not None:
         print_parts(f"the most confident ones: {out}")
     return None
+
+
+def _boxes_judged(told: dict[str, Any], as_json: bool) -> None:
+    from artray import console
+
+    if as_json:
+        return print_json(told)
+    shown = [name for name in told["classes"] if told["counts"][name]]
+    rows = [["all classes", told["boxes"], *_interval(told["intervals"]["ap50"]), _share(told["fine"]["ap"])]]
+    for name in shown:
+        interval, ap = _interval(told["intervals"][f"ap50 {name}"]), _share(told["fine"][f"ap {name}"])
+        rows.append([name, told["counts"][name], *interval, ap])
+    print_parts(console.table(["class", "boxes", "AP@.5", "95 %", "AP"], rows))
+    coarse = [[name[5:], _share(value)] for name, value in told["coarse"].items() if name.startswith("ap50 ")]
+    print_parts(console.table(["category", "AP@.5"], [row for row in coarse if row[1]]))
+    kinds = ["correct", "class", "localisation", "both", "duplicate", "background", "missed"]
+    print_parts(
+        console.table(["boxes", *kinds], [[name, *(told["errors"][name][kind] for kind in kinds)] for name in shown])
+    )
+    print_parts(f"{told['images']:,} images with labelled boxes, {len(told['left_out']):,} things in the set left out")
+    return None
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}" if value >= 0 else ""
 
 
 def _interval(found: float | dict[str, float]) -> tuple[str, str]:

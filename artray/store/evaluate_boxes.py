@@ -1,0 +1,125 @@
+"""A store's objects against labelled boxes: COCO's figures, intervals, coarse labels, and kinds of error."""
+
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+
+from artray.detect.datasets import reading, tables
+from artray.detect.datasets.sources import BoxSource
+from artray.detect.datasets.truths import truths
+from artray.errors import ConfigError
+from artray.metrics import detection, detection_errors
+from artray.metrics.classification import RESAMPLES
+from artray.metrics.matching import Predictions, Truths, match
+from artray.store import find, views
+from artray.store.layout import Store
+from artray.store.records import Records
+
+SHOWN_SCORE: Final = 0.3
+"""Kinds of error are those of boxes that score so much."""
+
+
+def evaluate(
+    store: Store, source: BoxSource, *, resamples: int = RESAMPLES, score_min: float = SHOWN_SCORE
+) -> dict[str, Any]:
+    """Compare a store's objects with labelled boxes of its images.
+
+    Args:
+        store: whose records. An image is known by its URI, by its image_id, or by its file's name.
+        source: the boxes. Its pictures are looked for in the store's archive unless it says where they are.
+        resamples: of the bootstrap.
+        score_min: the errors' kinds are told of boxes with this score or more, in [0, 1].
+
+    Returns:
+        ``images`` that are in both, ``boxes`` of the classes that the set labels, ``fine`` and ``coarse`` (COCO's
+        figures by name, see artray.metrics.detection.named), ``intervals`` of AP@.5, ``errors`` per class, ``curves``
+        per class (precision and recall by falling score), ``thresholds`` per class (the score of the best F1), and
+        ``left_out``, a line for everything in the set that cannot be used.
+
+    Raises:
+        ConfigError: the boxes cannot be read, or are of no image of the store.
+        TransientError: the storage failed.
+    """
+    archive = (store.read_json("store.json") or {}).get("archive")
+    found = reading.read(source if source.images or not archive else source.model_copy(update={"images": archive}))
+    names = source.classes(source.label_map())
+    judged = truths(found, names)
+    rows = {row["image_id"]: row for row in found.images.to_pylist()}
+    records = _records(store)
+    known = [
+        (at, record)
+        for at, image_id in enumerate(judged.image_ids)
+        if (record := _record(records, rows[image_id], source.title)) is not None
+    ]
+    if not known:
+        raise ConfigError(
+            f"--boxes {source.path}: expected boxes of images of {store.uri}, found none of "
+            f"{len(judged.image_ids):,} images there"
+        )
+    there, said = _numbered(judged.truths, [at for at, _ in known]), _predictions([entry for _, entry in known], names)
+    groups = [rows[judged.image_ids[at]]["group"] for at, _ in known]
+    matches = match(there, said)
+    told: dict[str, Any] = {"images": len(known), "boxes": int((~there.crowd).sum()), "classes": list(names)}
+    told["fine"] = detection.named(detection.evaluate(matches), names)
+    told["intervals"] = {
+        name: interval._asdict() for name, interval in detection.bootstrap(matches, names, groups, resamples).items()
+    }
+    broad, broad_said, categories = detection.coarse(there, said, names)
+    told["coarse"] = detection.named(detection.evaluate(match(broad, broad_said)), categories)
+    shown = said.at(said.scores >= score_min)
+    told["errors"] = detection_errors.named(detection_errors.errors(there, shown), names)
+    told["counts"] = dict(
+        zip(names, np.bincount(there.class_ids[~there.crowd], minlength=len(names)).tolist(), strict=True)
+    )
+    curves = detection.curves(matches)
+    told["curves"] = {
+        name: {key: getattr(curve, key).tolist() for key in ("scores", "precision", "recall")}
+        for name, curve in zip(names, curves, strict=True)
+    }
+    best = detection.thresholds(matches)
+    told["thresholds"] = {
+        name: None if np.isnan(score) else score for name, score in zip(names, best.scores.tolist(), strict=True)
+    }
+    told["left_out"] = list(found.left_out)
+    told["published"] = {name: count._asdict() for name, count in tables.counts(found, source.title).items()}
+    return told
+
+
+def _records(store: Store) -> dict[str, dict[str, Any]]:
+    """Every good record by its URI, image_id and file name; the first of a name counts."""
+    with views.opened(Records.open(store)) as connection:
+        rows = find.works(connection, "SELECT image_id, uri, objects FROM works WHERE error = ''", [])
+    known: dict[str, dict[str, Any]] = {}
+    for key in ("uri", "image_id"):
+        known |= {row[key]: row for row in rows}
+    for row in rows:
+        known.setdefault(PurePosixPath(row["image_id"]).name, row)
+    return known
+
+
+def _record(records: dict[str, dict[str, Any]], row: dict[str, Any], title: str) -> dict[str, Any] | None:
+    """The record of a labelled picture."""
+    file = row["image_id"].removeprefix(f"{title}/")
+    return next((records[key] for key in (row["uri"], file, PurePosixPath(file).name) if key in records), None)
+
+
+def _numbered(found: Truths, places: list[int]) -> Truths:
+    """The truths of some images, numbered anew."""
+    numbers = np.full(found.images, -1)
+    numbers[places] = np.arange(len(places))
+    kept = found.at(numbers[found.image_ids] >= 0)
+    return kept._replace(images=len(places), image_ids=numbers[kept.image_ids])
+
+
+def _predictions(records: list[dict[str, Any]], names: tuple[str, ...]) -> Predictions:
+    """The objects of records in order, of classes that are judged."""
+    ids = {name: at for at, name in enumerate(names)}
+    rows = [
+        (image, ids[each["class_name"]], [each[name] for name in tables.CORNERS], each["score"])
+        for image, record in enumerate(records)
+        for each in record["objects"] or ()
+        if each["class_name"] in ids
+    ]
+    images, classes, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Predictions.of(list(images), list(classes), np.array(boxes, np.float64).reshape(-1, 4), list(scores))
