@@ -28,7 +28,9 @@ TypeOption = Annotated[str | None, typer.Option("--type", help="painting or draw
 GenreOption = Annotated[str | None, typer.Option("--genre", help="For example portrait or 'still life'.")]
 ObjectOption = Annotated[
     list[str] | None,
-    typer.Option("--object", metavar="CLASS[:MIN_SCORE][xCOUNT]", help="What is depicted; may be given several times."),
+    typer.Option(
+        "--object", metavar="[CATEGORY/]CLASS[:MIN_SCORE][xCOUNT]", help="What is depicted; may be given several times."
+    ),
 ]
 TextOption = Annotated[str | None, typer.Option("--text", help="Words of the file name or the metadata.")]
 

@@ -57,6 +57,7 @@ class Wanted(NamedTuple):
     name: str  # lower case
     score_min: float  # in [0, 1]
     count: int  # type: ignore[assignment]  # at least 1
+    category: str = ""  # lower case; "" for any
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Filters:
     Args:
         type: a type's name, in any case.
         genre: a genre's name, likewise.
-        objects: CLASS[:MIN_SCORE][xCOUNT] each; a class or a category, such as "dog", "faces:0.9" or "animalsx3".
+        objects: [CATEGORY/]CLASS[:MIN_SCORE][xCOUNT] each; a class or a category, such as "dog", "faces:0.9",
+            "animalsx3" or "Persons/Mary".
         text: words that must all occur in image_id or metadata, in any case.
         error: one of errors.ERROR_KINDS, "any" for every failed image, "none" for every good one.
     """
@@ -100,10 +102,12 @@ class Clause(NamedTuple):
 
 
 def parse_object(text: str) -> Wanted:
-    """CLASS[:MIN_SCORE][xCOUNT].
+    """[CATEGORY/]CLASS[:MIN_SCORE][xCOUNT].
 
-    >>> parse_object("Dog:0.5x2"), parse_object("persons (others)")
-    (Wanted(name='dog', score_min=0.5, count=2), Wanted(name='persons (others)', score_min=0.0, count=1))
+    >>> parse_object("Dog:0.5x2")
+    Wanted(name='dog', score_min=0.5, count=2, category='')
+    >>> parse_object("Persons/Mary")
+    Wanted(name='mary', score_min=0.0, count=1, category='persons')
 
     Raises:
         ConfigError: it is not of that form.
@@ -120,7 +124,8 @@ def parse_object(text: str) -> Wanted:
         raise ConfigError(f"--object {text}: expected a score in [0, 1], got {match['score']}")
     if not 1 <= count <= 10_000:
         raise ConfigError(f"--object {text}: expected a count from 1 to 10000, got {count}")
-    return Wanted(match["name"].strip(), score, count)
+    category, _, name = match["name"].rpartition("/")
+    return Wanted(name.strip(), score, count, category.strip())
 
 
 def find(
@@ -193,9 +198,10 @@ def _equal(column: str, value: str) -> Clause:
 
 
 def _objects(wanted: Wanted) -> Clause:
-    inside = "lower(o.class_name) = ? OR lower(o.category) = ?"
+    both = "AND" if wanted.category else "OR"
+    inside = f"lower(o.class_name) = ? {both} lower(o.category) = ?"
     sql = f"len(list_filter(objects, lambda o: ({inside}) AND o.score >= ?::FLOAT)) >= ?"
-    return Clause(sql, [wanted.name, wanted.name, wanted.score_min, wanted.count])
+    return Clause(sql, [wanted.name, wanted.category or wanted.name, wanted.score_min, wanted.count])
 
 
 def _word(word: str) -> Clause:
@@ -248,6 +254,10 @@ def check_names(connection: views.Connection, filters: Filters) -> None:
         stored = _distinct(connection, "SELECT DISTINCT unnest([class_name, category]) FROM objects")
         for wanted in filters.wanted():
             check_name("object", wanted.name, {*taxonomy.CATEGORY, *taxonomy.OBJECTS, *stored})
+            if wanted.category:
+                check_name("object", wanted.category, taxonomy.OBJECTS)
+            if wanted.category not in ("", own := taxonomy.CATEGORY.get(wanted.name, wanted.category)):
+                raise ConfigError(f"--object {wanted.category}/{wanted.name}: expected {own}/{wanted.name}")
 
 
 def check_name(option: str, value: str, known: Iterable[str]) -> None:

@@ -72,6 +72,8 @@ def test_objects_by_class_category_score_and_count(store: Store) -> None:
     assert ids(store, objects=("dogx2",)) == "a"
     assert ids(store, objects=("dog:0.5x2",)) == ""  # the second dog scores 0.4
     assert ids(store, objects=("dog", "cat")) == ""
+    assert ids(store, objects=("Animals/Dog:0.5",)) == "a"
+    assert ids(store, objects=("animals/dogx3",)) == ""
     assert ids(store, objects=("dog:0.9",)) == "a"  # a bound that is met exactly, in single precision
 
 
@@ -132,6 +134,8 @@ def test_a_work_is_json_shaped(store: Store) -> None:
         ({"type": "paintng"}, "image_id", r"--type paintng: expected one of .*; did you mean painting\?"),
         ({"genre": "x"}, "image_id", "--genre x: expected one of genre painting"),
         ({"objects": ("dgo",)}, "image_id", r"--object dgo: .*; did you mean dog\?"),
+        ({"objects": ("persons/dog",)}, "image_id", "--object persons/dog: expected animals/dog"),
+        ({"objects": ("animls/dog",)}, "image_id", r"--object animls: .*; did you mean animals\?"),
         ({"objects": ("dog:2",)}, "image_id", r"expected a score in \[0, 1\], got 2"),
         ({"objects": ("dog:nan",)}, "image_id", "expected a score"),
         ({"objects": ("dog:high",)}, "image_id", "expected CLASS"),
@@ -167,6 +171,7 @@ def test_parse_object() -> None:
     assert parse_object("Child Jesus:.5x3") == Wanted("child jesus", 0.5, 3)
     assert parse_object("boxx2") == Wanted("box", 0.0, 2)
     assert parse_object("ox") == Wanted("ox", 0.0, 1)
+    assert parse_object("Persons / Persons (others):0.5x2") == Wanted("persons (others)", 0.5, 2, "persons")
 
 
 def test_vanished_works_are_not_found(store: Store, tmp_path: Path) -> None:
