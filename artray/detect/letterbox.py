@@ -1,4 +1,4 @@
-"""Pictures on a square canvas, and boxes there and back."""
+"""Pictures on a canvas of a network's size, and boxes there and back."""
 
 from typing import Final, NamedTuple
 
@@ -10,56 +10,64 @@ from artray.detect.boxes import Boxes
 from artray.detect.detector import Image
 
 GROUND: Final = 114
-"""The grey of what the picture does not cover, as YOLOX was trained with."""
+"""The grey of what the picture does not cover, as YOLO's networks are trained with."""
 
 
 class Letter(NamedTuple):
-    """A picture on its canvas, in the upper left."""
+    """A picture on its canvas."""
 
     canvas: Image
-    """uint8[S, S, 3]."""
+    """uint8[H, W, 3]."""
     scale_xy: tuple[float, float]
-    """Pixels of the canvas for one of the picture, across and down: the two differ by rounding to whole pixels."""
+    """Pixels of the canvas for one of the picture, across and down: they differ at least by rounding to pixels."""
+    offset_xy: tuple[int, int]
+    """Of the picture's upper left corner, pixels of the canvas."""
+
+    def to_canvas(self, boxes_xyxy: Boxes) -> NDArray[np.float32]:
+        """Boxes float32[N, 4] in pixels of the canvas, of boxes floating[N, 4] in pixels of the picture."""
+        placed: NDArray[np.float32] = (boxes_xyxy * np.array(self.scale_xy * 2) + np.array(self.offset_xy * 2)).astype(
+            np.float32
+        )
+        return placed
+
+    def to_image(self, boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> NDArray[np.float32]:
+        """Boxes float32[N, 4] in pixels of the picture and within it, of boxes floating[N, 4] in pixels of the canvas.
+
+        Args:
+            boxes_xyxy: as a detector gives them; may reach beyond the picture.
+            size_wh: the picture's width and height in pixels.
+        """
+        placed = (boxes_xyxy - np.array(self.offset_xy * 2)) / np.array(self.scale_xy * 2)
+        within: NDArray[np.float32] = np.clip(placed, 0, np.array(size_wh * 2)).astype(np.float32)
+        return within
 
 
-def letterbox(image: Image, size_px: int) -> Letter:
-    """A picture in its aspect ratio, its longer side as long as the canvas.
+def letterbox(
+    image: Image, size_wh: tuple[int, int], *, ground: int = GROUND, centred: bool = False, squash: bool = False
+) -> Letter:
+    """A picture in its aspect ratio, as large as the canvas allows.
 
     Args:
         image: uint8[H, W, 3], H and W at least 1.
-        size_px: S.
+        size_wh: of the canvas.
+        ground: what the picture does not cover, in [0, 255], of all channels.
+        centred: whether the picture lies in the centre; else in the upper left.
+        squash: whether it fills the canvas, its aspect ratio ignored.
 
     Raises:
         ValueError: not uint8[H, W, 3], or empty.
 
-    >>> letter = letterbox(np.zeros((2, 4, 3), np.uint8), 8)
+    >>> letter = letterbox(np.zeros((2, 4, 3), np.uint8), (8, 8))
     >>> letter.scale_xy, letter.canvas[:, 0, 0].tolist()
     ((2.0, 2.0), [0, 0, 0, 0, 114, 114, 114, 114])
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
-    height_px, width_px = image.shape[:2]
-    scale = size_px / max(height_px, width_px)
-    height, width = (max(1, round(side * scale)) for side in (height_px, width_px))
-    canvas = np.full((size_px, size_px, 3), GROUND, np.uint8)
-    canvas[:height, :width] = resize(image, width, height)
-    return Letter(canvas, (width / width_px, height / height_px))
-
-
-def to_canvas(boxes_xyxy: Boxes, scale_xy: tuple[float, float]) -> NDArray[np.float32]:
-    """Boxes float32[N, 4] in pixels of the canvas, of boxes floating[N, 4] in pixels of the picture."""
-    placed: NDArray[np.float32] = (boxes_xyxy * np.array(scale_xy * 2)).astype(np.float32)
-    return placed
-
-
-def to_image(boxes_xyxy: Boxes, scale_xy: tuple[float, float], size_wh: tuple[int, int]) -> NDArray[np.float32]:
-    """Boxes float32[N, 4] in pixels of the picture and within it, of boxes floating[N, 4] in pixels of the canvas.
-
-    Args:
-        boxes_xyxy: as a detector gives them; may reach beyond the picture.
-        scale_xy: of the picture's :class:`Letter`.
-        size_wh: the picture's width and height in pixels.
-    """
-    placed = boxes_xyxy / np.array(scale_xy * 2)
-    within: NDArray[np.float32] = np.clip(placed, 0, np.array(size_wh * 2)).astype(np.float32)
-    return within
+    (height_px, width_px), (width, height) = image.shape[:2], size_wh
+    if not squash:
+        scale = min(size_wh[0] / width_px, size_wh[1] / height_px)
+        width, height = max(1, round(width_px * scale)), max(1, round(height_px * scale))
+    x, y = ((size_wh[0] - width) // 2, (size_wh[1] - height) // 2) if centred else (0, 0)
+    canvas = np.full((size_wh[1], size_wh[0], 3), ground, np.uint8)
+    canvas[y : y + height, x : x + width] = resize(image, width, height)
+    return Letter(canvas, (width / width_px, height / height_px), (x, y))

@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from artray.classify.inputs import resize
 from artray.config import Section, parse
 from artray.detect import boxes, onnx_heads
 from artray.detect.detector import Image
 from artray.detect.found import Found
+from artray.detect.letterbox import Letter, letterbox
 from artray.detect.onnx_heads import Head, Layout
 from artray.detect.torchvision_engine import Labels, label_table
 from artray.errors import ConfigError, RowError, TransientError
@@ -86,41 +86,18 @@ class Settings(Section):
         return values
 
 
-class Shown(NamedTuple):
-    """An image as the network sees it, and where in it the image lies."""
-
-    pixels: NDArray[np.float32]  # float32[3, height, width]
-    scale_xy: tuple[float, float]  # pixels of the input per pixel of the image
-    offset_xy: tuple[int, int]  # of the image's upper left corner, pixels of the input
-
-
-def show(image: Image, settings: Settings) -> Shown:
-    """The network's input of an image, uint8[H, W, 3] RGB."""
-    (height, width), (full_width, full_height) = image.shape[:2], settings.size_wh
-    new_width, new_height = full_width, full_height
-    if settings.resize == "letterbox":
-        scale = min(full_width / width, full_height / height)
-        new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
-    centred = settings.place == "centre"
-    x, y = ((full_width - new_width) // 2, (full_height - new_height) // 2) if centred else (0, 0)
-    ground = np.full((full_height, full_width, CHANNELS), settings.pad, np.uint8)
-    ground[y : y + new_height, x : x + new_width] = resize(image, new_width, new_height)
-    pixels = ground[..., ::-1] if settings.channels == "bgr" else ground
+def show(image: Image, settings: Settings) -> tuple[NDArray[np.float32], Letter]:
+    """The network's input float32[3, height, width] of an image uint8[H, W, 3] RGB, and where in it the image lies."""
+    letter = letterbox(
+        image,
+        settings.size_wh,
+        ground=settings.pad,
+        centred=settings.place == "centre",
+        squash=settings.resize == "squash",
+    )
+    pixels = letter.canvas[..., ::-1] if settings.channels == "bgr" else letter.canvas
     normalised = (pixels - np.array(settings.mean, np.float32)) / np.array(settings.std, np.float32)
-    pixels_chw = np.ascontiguousarray(normalised.transpose(2, 0, 1))
-    return Shown(pixels_chw, (new_width / width, new_height / height), (x, y))
-
-
-def restore(found: Found, shown: Shown, size_wh: tuple[int, int]) -> Found:
-    """Boxes of the network's input in pixels of the image that it shows, within it.
-
-    Args:
-        found: boxes in pixels of the input.
-        shown: of :func:`show`.
-        size_wh: the image's width and height.
-    """
-    placed = (found.boxes_xyxy - np.array(shown.offset_xy * 2)) / np.array(shown.scale_xy * 2)
-    return found._replace(boxes_xyxy=np.clip(placed, 0, np.array(size_wh * 2)).astype(np.float32))
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1)), letter
 
 
 def select(
@@ -220,10 +197,10 @@ class Onnx:
         return [self._find(image) for image in images]
 
     def _find(self, image: Image) -> Found:
-        shown = show(image, self._settings)
-        told = sound(onnx_heads.decode(self._head, self._run(shown.pixels), self._layout), self._score_min)
+        pixels, letter = show(image, self._settings)
+        told = sound(onnx_heads.decode(self._head, self._run(pixels), self._layout), self._score_min)
         kept = select(told, self._class_ids, self._score_min, self._settings, self._head.overlapping)
-        return restore(kept, shown, (image.shape[1], image.shape[0]))
+        return kept._replace(boxes_xyxy=letter.to_image(kept.boxes_xyxy, (image.shape[1], image.shape[0])))
 
     def _run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The model's outputs, with the dimension of the batch if it has one."""

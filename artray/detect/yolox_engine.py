@@ -92,27 +92,22 @@ class Yolox:
 
     def _detect(self, images: Sequence[Image]) -> list[Found]:
         """What images show that go through the network together."""
-        letters = [letterbox.letterbox(image, self.size_px) for image in images]
+        letters = [letterbox.letterbox(image, (self.size_px, self.size_px)) for image in images]
         canvases = torch.from_numpy(np.stack([letter.canvas for letter in letters])).to(self._device)
         # channels innermost already: the permutation moves nothing
         boxes, objectness, class_scores = yolox.decode(self._network(canvases.permute(0, 3, 1, 2).float()))
         best, own_ids = class_scores.max(dim=2)
         scores, class_ids = best * objectness, self._class_ids[own_ids]
-        return [
-            self._found(boxes[n], scores[n], class_ids[n], letter.scale_xy, images[n])
-            for n, letter in enumerate(letters)
-        ]
+        return [self._found(boxes[n], scores[n], class_ids[n], letter, images[n]) for n, letter in enumerate(letters)]
 
-    def _found(
-        self, boxes: Tensor, scores: Tensor, class_ids: Tensor, scale_xy: tuple[float, float], image: Image
-    ) -> Found:
+    def _found(self, boxes: Tensor, scores: Tensor, class_ids: Tensor, letter: letterbox.Letter, image: Image) -> Found:
         """One image's cells (float[A, 4] px of the canvas, float[A], int64[A]) as boxes of the image."""
         at = ((scores >= self.score_min) & (class_ids >= 0)).nonzero()[:, 0]
         if not len(at):
             return nothing()
         at = at[batched_nms(boxes[at], scores[at], class_ids[at], self.iou_max)][: self.found_max]
         height_px, width_px = image.shape[:2]
-        placed = letterbox.to_image(boxes[at].cpu().numpy(), scale_xy, (width_px, height_px))
+        placed = letter.to_image(boxes[at].cpu().numpy(), (width_px, height_px))
         return Found(placed, scores[at].cpu().numpy(), class_ids[at].cpu().numpy())
 
 

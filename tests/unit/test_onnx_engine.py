@@ -191,11 +191,11 @@ def test_channels_mean_and_std_are_the_cards(tmp_path: Path) -> None:
 
 def test_the_letterbox_is_filled_with_the_cards_grey(tmp_path: Path) -> None:
     settings = engine.Settings(size_wh=(64, 32), pad=77, std=(1, 1, 1))
-    shown = engine.show(np.zeros((10, 10, 3), np.uint8), settings)
-    assert shown.pixels.shape == (3, 32, 64)
-    assert shown.offset_xy == (16, 0)
-    assert set(np.unique(shown.pixels[:, :, :16])) == set(np.unique(shown.pixels[:, :, 48:])) == {77.0}
-    assert not shown.pixels[:, :, 16:48].any()
+    pixels, letter = engine.show(np.zeros((10, 10, 3), np.uint8), settings)
+    assert pixels.shape == (3, 32, 64)
+    assert letter.offset_xy == (16, 0)
+    assert set(np.unique(pixels[:, :, :16])) == set(np.unique(pixels[:, :, 48:])) == {77.0}
+    assert not pixels[:, :, 16:48].any()
 
 
 def test_half_precision_goes_in_where_the_model_wants_it(tmp_path: Path) -> None:

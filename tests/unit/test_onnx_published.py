@@ -146,12 +146,12 @@ def test_three_networks_find_the_same_face() -> None:
 @pytest.mark.parametrize("name", ["fc_ui_military.png", "fc_mon_elizabeth.png"])
 def test_yunet_finds_what_opencv_finds_with_it(name: str) -> None:
     settings = engine.settings_of(heads.get("yunet"), PUBLISHED["yunet"]["settings"])
-    shown = engine.show(sample(name), settings)
+    pixels, letter = engine.show(sample(name), settings)
     model = str(WEIGHTS / PUBLISHED["yunet"]["file"])
     theirs = cv2.FaceDetectorYN.create(model, "", settings.size_wh, 0.6, settings.iou_max, 5000)
-    _, rows = theirs.detect(np.ascontiguousarray(shown.pixels.transpose(1, 2, 0).astype(np.uint8)))
+    _, rows = theirs.detect(np.ascontiguousarray(pixels.transpose(1, 2, 0).astype(np.uint8)))
     expected = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
     (ours,) = detector("yunet")([sample(name)])
     assert len(ours.scores) > 1
     np.testing.assert_allclose(ours.scores, rows[:, 14], atol=1e-4)
-    np.testing.assert_allclose(ours.boxes_xyxy * np.array(shown.scale_xy * 2), expected, atol=0.05)
+    np.testing.assert_allclose(ours.boxes_xyxy * np.array(letter.scale_xy * 2), expected, atol=0.05)

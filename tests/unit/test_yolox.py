@@ -71,7 +71,7 @@ def test_published_weights_give_what_onnx_runtime_gives() -> None:
     for file in files:
         picture = cv2.imread(str(file))
         assert picture is not None
-        canvas = letterbox.letterbox(picture[..., ::-1].astype(np.uint8), 416).canvas
+        canvas = letterbox.letterbox(picture[..., ::-1].astype(np.uint8), (416, 416)).canvas
         rgb = torch.from_numpy(canvas).permute(2, 0, 1)[None]
         expected = session.run(None, {"images": rgb.flip(1).float().numpy()})[0]
         with torch.inference_mode():
