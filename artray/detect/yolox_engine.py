@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from artray.detect import letterbox, yolox, yolox_weights
+from artray.detect.boxes import nms
 from artray.detect.detector import Image
 from artray.detect.found import Found, nothing
 from artray.detect.torchvision_engine import Labels, label_table, load
@@ -105,10 +105,9 @@ class Yolox:
         at = ((scores >= self.score_min) & (class_ids >= 0)).nonzero()[:, 0]
         if not len(at):
             return nothing()
-        at = at[batched_nms(boxes[at], scores[at], class_ids[at], self.iou_max)][: self.found_max]
-        height_px, width_px = image.shape[:2]
-        placed = letter.to_image(boxes[at].cpu().numpy(), (width_px, height_px))
-        return Found(placed, scores[at].cpu().numpy(), class_ids[at].cpu().numpy())
+        found = Found(*(column[at].cpu().numpy() for column in (boxes, scores, class_ids)))
+        found = found.at(nms(*found, self.iou_max, self.found_max))
+        return found._replace(boxes_xyxy=letter.to_image(found.boxes_xyxy, (image.shape[1], image.shape[0])))
 
 
 def build(num_classes: int, tensors: Mapping[str, Tensor]) -> yolox.YoloxNano:
