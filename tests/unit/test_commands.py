@@ -118,7 +118,10 @@ def one_line(done: Result) -> str:
         (("export", "STORE", "/tmp/out", "--format", "xml"), "xml"),
         (("verify", "STORE", "NOWHERE"), "expected a folder of images"),
         (("process", "NOWHERE", "OTHER"), "expected a folder of images"),
-        (("process", "NOWHERE", "OTHER", "--profile", "nothing"), "one of: bundled, ensemble-resnext, report"),
+        (
+            ("process", "NOWHERE", "OTHER", "--profile", "nothing"),
+            "one of: bundled, ensemble-iconart, ensemble-resnext, ensemble-yolo, report",
+        ),
         (("process", "NOWHERE", "OTHER", "--set", "x"), "expected section.key=value"),
         (("process", "NOWHERE", "OTHER", "--set", "a.b=c"), "known keys"),
         (("process", "NOWHERE", "OTHER", "--limit", "0"), "--limit: expected at least 1, got 0"),
