@@ -143,6 +143,25 @@ class FuseConfig(Section):
         return classes
 
 
+class ViewsConfig(Section):
+    """What detectors look at besides the image as it was decoded; each view costs as much. Not in the report.
+
+    Args:
+        mirrored: also every view's mirror image.
+        scales: the image in these sizes, 1 for as it is.
+        tile_px: also squares of this side, where an image is larger: for small objects in large works, decoded large
+            (``decode.max_side_px``); null for none.
+        tile_overlap: the part of a tile that neighbours share, at least.
+        iou_max: of two boxes of a class that overlap by more, the surer stays.
+    """
+
+    mirrored: bool = False
+    scales: tuple[Annotated[float, Field(gt=0, le=8)], ...] = Field((1.0,), min_length=1)
+    tile_px: int | None = Field(None, ge=64)
+    tile_overlap: float = Field(0.25, ge=0, le=0.75)
+    iou_max: float = Field(0.5, ge=0, le=1)
+
+
 class DetectConfig(Section):
     """Objects and faces: each card is a detector, an ensemble of which ``fuse`` makes one answer.
 
@@ -155,6 +174,7 @@ class DetectConfig(Section):
     device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
     absent: Literal["error", "skip"] = "error"
+    views: ViewsConfig = ViewsConfig()
     fuse: FuseConfig = FuseConfig()
 
 

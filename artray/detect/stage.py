@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from artray.config import DetectConfig
+from artray.config import DetectConfig, ViewsConfig
 from artray.detect import onnx_engine, torchvision_engine, yolox_engine  # noqa: F401 - they register their architectures
 from artray.detect.detector import Detector, Image
 from artray.detect.ensemble import CLASSES, Ensemble, Member
 from artray.detect.found import Found
 from artray.detect.mtcnn import Mtcnn
+from artray.detect.views import SeveralViews
 from artray.errors import ArtrayError, ConfigError, InvariantError, RowError, TransientError
 from artray.models import cards, registry, weights
 from artray.models.cards import Card
@@ -42,9 +43,12 @@ class Detect:
         described = [cards.load(name) for name in cfg.cards]
         cards.check_detectors(described)
         self.detectors: list[tuple[str, Detector]] = [
-            (card.name, registry.build(card, cfg.device)) for card in described
+            (card.name, self._looking(registry.build(card, cfg.device))) for card in described
         ]
         self.ensemble = Ensemble(cfg.fuse, [Member(name, detector.class_names) for name, detector in self.detectors])
+
+    def _looking(self, detector: Detector) -> Detector:
+        return detector if self.cfg.views == ViewsConfig() else SeveralViews(detector, self.cfg.views)
 
     def __call__(self, batch: Batch) -> Batch:
         """Add ``objects``: a list per good row, in the order of :class:`artray.detect.ensemble.Merged`.

@@ -17,7 +17,7 @@ from typing import Final
 import pyarrow as pa
 
 from artray.archive import listing, metadata
-from artray.config import FuseConfig, Profile
+from artray.config import Profile
 from artray.errors import ArtrayError, ConfigError, Interrupted, InvariantError, TransientError
 from artray.location import Location
 from artray.models import cards, registry, weights
@@ -105,9 +105,11 @@ def fingerprint(profile: Profile, described: Sequence[Card]) -> str:
     made_by = [f"{card.name}@{card.fingerprint()}" for card in described]
     if profile.classify.views != "one":
         made_by.append(f"views@{profile.classify.views}")
-    if profile.detect.fuse != FuseConfig():
-        told = profile.detect.fuse.model_dump_json().encode()
-        made_by.append(f"fuse@{hashlib.sha256(told).hexdigest()[:12]}")
+    for name in ("views", "fuse"):
+        section = getattr(profile.detect, name)
+        if section != type(section)():
+            told = section.model_dump_json().encode()
+            made_by.append(f"detect.{name}@{hashlib.sha256(told).hexdigest()[:12]}")
     return ",".join([*made_by, f"decode@{profile.decode.max_side_px}"])
 
 
