@@ -20,7 +20,7 @@ GREY: Final = 0.8
 
 OIL_SIZE: Final = 7
 OIL_RATIO: Final = 1
-"""Of the oil painting: pixels of a stroke, and levels of brightness. Those of OpenCV's example: the report names none."""
+"""Of the oil painting: pixels of a stroke, and levels of brightness. Those of OpenCV's example; the report has none."""
 
 
 def _edges_preserved(image: Image) -> Image:
