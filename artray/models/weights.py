@@ -49,7 +49,7 @@ def fetch(weights: Weights, owner: str = "weights") -> Path:
     scheme, _, rest = weights.uri.partition("://")
     if scheme == "train":
         raise ConfigError(
-            f"{owner}: these weights are yours to train (a {rest} model): train them, and name their file in a card"
+            f"{owner}: these weights are yours to train ({rest}): train them, and name their file in a card"
         )
     if scheme == "package":
         return verified(_package_file(rest, owner), weights.sha256, owner)
