@@ -247,16 +247,26 @@ def train(
 
 
 def evaluate_boxes(
-    store: str, boxes: str | Path, *, kind: str = "coco", label_map: str | None = None, images: str | None = None
+    store: str,
+    boxes: str | Path,
+    *,
+    kind: str = "coco",
+    label_map: str | None = None,
+    images: str | None = None,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """The store's objects against labelled boxes; see artray.store.evaluate_boxes."""
+    """The store's objects against labelled boxes; see artray.store.evaluate_boxes. ``out``: a picture to look at."""
     from artray.config import parse
     from artray.detect.datasets.sources import BoxSource
     from artray.store import evaluate_boxes as judge
     from artray.store import layout
 
     given = {"kind": kind, "path": str(boxes), "labels": label_map, "images": images}
-    return judge.evaluate(layout.open_store(store), parse(BoxSource, given, "--boxes"))
+    opened = layout.open_store(store)
+    told = judge.evaluate(opened, parse(BoxSource, given, "--boxes"))
+    if out is not None:
+        judge.save_sheet(opened, told["looked_at"], Path(out))
+    return told
 
 
 def evaluate(store: str, labels: str | Path, *, out: str | Path | None = None) -> dict[str, Any]:

@@ -167,7 +167,9 @@ def evaluate(
         str | None, typer.Option(help="What their labels are called here: coco, pascal-voc, ..., or a CSV file.")
     ] = None,
     images: Annotated[str | None, typer.Option(help="Their pictures, if not in the store's archive.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the 20 most confident mistakes as a picture here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a picture here: the most confident mistakes; the worst and best images.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge the store's types and genres by labels of your own, or its objects by boxes, with 95 % intervals."""
@@ -176,7 +178,8 @@ def evaluate(
     if (labels is None) == (boxes is None):
         raise ConfigError("expected one of --labels and --boxes")
     if boxes is not None:
-        return _boxes_judged(api.evaluate_boxes(store, boxes, kind=kind, label_map=label_map, images=images), as_json)
+        judged = api.evaluate_boxes(store, boxes, kind=kind, label_map=label_map, images=images, out=out)
+        return _boxes_judged(judged, as_json)
     assert labels is not None
     told = api.evaluate(store, labels, out=out)
     if as_json:

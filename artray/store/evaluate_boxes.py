@@ -1,20 +1,29 @@
 """A store's objects against labelled boxes: COCO's figures, intervals, coarse labels, and kinds of error."""
 
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from artray.detect.datasets import reading, tables
 from artray.detect.datasets.sources import BoxSource
 from artray.detect.datasets.truths import truths
-from artray.errors import ConfigError
+from artray.errors import ArtrayError, ConfigError
 from artray.metrics import detection, detection_errors
 from artray.metrics.classification import RESAMPLES
-from artray.metrics.matching import Predictions, Truths, match
-from artray.store import find, views
+from artray.metrics.matching import RIGHT, WRONG, Predictions, Truths, match
+from artray.store import find, sheet, show, views
 from artray.store.layout import Store
+from artray.store.pictures import Pictures
 from artray.store.records import Records
+from artray.taxonomy import CATEGORY
+
+SHEET: Final = 10
+"""So many of the worst and of the best images are looked at."""
+
+SIDE_PX: Final = 480
 
 SHOWN_SCORE: Final = 0.3
 """Kinds of error are those of boxes that score so much."""
@@ -34,8 +43,9 @@ def evaluate(
     Returns:
         ``images`` that are in both, ``boxes`` of the classes that the set labels, ``fine`` and ``coarse`` (COCO's
         figures by name, see artray.metrics.detection.named), ``intervals`` of AP@.5, ``errors`` per class, ``curves``
-        per class (precision and recall by falling score), ``thresholds`` per class (the score of the best F1), and
-        ``left_out``, a line for everything in the set that cannot be used.
+        per class (precision and recall by falling score), ``thresholds`` per class (the score of the best F1),
+        ``looked_at``, the images in which most is wrong and then those in which all is right, and ``left_out``, a line
+        for everything in the set that cannot be used.
 
     Raises:
         ConfigError: the boxes cannot be read, or are of no image of the store.
@@ -81,15 +91,80 @@ def evaluate(
     told["thresholds"] = {
         name: None if np.isnan(score) else score for name, score in zip(names, best.scores.tolist(), strict=True)
     }
+    told["looked_at"] = _ranked(shown, there, [entry for _, entry in known], names)
     told["left_out"] = list(found.left_out)
     told["published"] = {name: count._asdict() for name, count in tables.counts(found, source.title).items()}
+    return told
+
+
+def save_sheet(store: Store, looked_at: Sequence[dict[str, Any]], out: Path) -> int:
+    """Write the images of ``looked_at`` as a sheet: what was found in colour, what is there in white.
+
+    Returns:
+        How many are on it.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    pictures, cells = Pictures(store), list[sheet.Cell]()
+    for entry in looked_at:
+        try:
+            pixels = show.draw(pictures.of_record(entry, SIDE_PX).pixels, entry)
+            pixels = _outlined(pixels, entry)
+        except ArtrayError:  # the sheet shows the others
+            pixels = None
+        told = f"{entry['right']} right, {entry['wrong']} wrong, {entry['missed']} missed"
+        cells.append(sheet.Cell(pixels, (entry["image_id"], told)))
+    sheet.save(cells, out)
+    return len(cells)
+
+
+def _outlined(pixels: Any, entry: dict[str, Any]) -> Any:
+    """The picture with the labelled boxes in white."""
+    picture = Image.fromarray(pixels)
+    pen = ImageDraw.Draw(picture)
+    scale = np.array([picture.width / entry["width_px"], picture.height / entry["height_px"]] * 2)
+    for box in entry["labelled"]:
+        pen.rectangle((np.array(box) * scale).tolist(), outline="white", width=2)
+    return np.asarray(picture)
+
+
+def _ranked(
+    shown: Predictions, there: Truths, records: Sequence[dict[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The images with the lowest F1, and then those with the highest of those with most boxes."""
+    matches = match(there, shown, (0.5,), {"all": (0, np.inf)})
+    outcomes, count = matches.outcomes[0, 0], len(records)
+    right = np.bincount(matches.image_ids[outcomes == RIGHT], minlength=count)
+    wrong = np.bincount(matches.image_ids[outcomes == WRONG], minlength=count)
+    missed = np.bincount(there.image_ids[~there.crowd & ~matches.truth_found[0, 0]], minlength=count)
+    f1 = 2 * right / np.maximum(2 * right + wrong + missed, 1)
+    some = np.flatnonzero(right + wrong + missed)
+    order = some[np.lexsort((-(wrong + missed)[some], f1[some]))]
+    best = some[np.lexsort((-right[some], -f1[some]))]
+    chosen = dict.fromkeys([*order[:SHEET].tolist(), *best[:SHEET].tolist()])
+    told = []
+    for at in chosen:
+        own = shown.image_ids == at
+        objects = [
+            {"class_name": names[class_id], "category": CATEGORY[names[class_id]], "score": score}
+            | dict(zip(tables.CORNERS, box, strict=True))
+            for class_id, score, box in zip(
+                shown.class_ids[own].tolist(), shown.scores[own].tolist(), shown.boxes_xyxy[own].tolist(), strict=True
+            )
+        ]
+        kept = {key: records[at][key] for key in ("image_id", "uri", "version", "width_px", "height_px")}
+        counts = {"right": int(right[at]), "wrong": int(wrong[at]), "missed": int(missed[at])}
+        told.append(kept | counts | {"objects": objects, "labelled": there.boxes_xyxy[there.image_ids == at].tolist()})
     return told
 
 
 def _records(store: Store) -> dict[str, dict[str, Any]]:
     """Every good record by its URI, image_id and file name; the first of a name counts."""
     with views.opened(Records.open(store)) as connection:
-        rows = find.works(connection, "SELECT image_id, uri, objects FROM works WHERE error = ''", [])
+        rows = find.works(
+            connection, "SELECT image_id, uri, version, width_px, height_px, objects FROM works WHERE error = ''", []
+        )
     known: dict[str, dict[str, Any]] = {}
     for key in ("uri", "image_id"):
         known |= {row[key]: row for row in rows}

@@ -47,7 +47,10 @@ def store(tmp_path: Path) -> Store:
         path = archive / image_id
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", SIZE_WH).save(path)
-        rows.append({"image_id": image_id, "uri": str(path), "error": "", "objects": objects})
+        rows.append(
+            {"image_id": image_id, "uri": str(path), "error": "", "objects": objects}
+            | dict(zip(("width_px", "height_px"), SIZE_WH, strict=True))
+        )
     batch = {name: [row.get(name) for row in rows] for name in schema.RECORD.names}
     Records.create(made).append(schema.table(batch, schema.RECORD))
     made.write_json("store.json", (made.read_json("store.json") or {}) | {"archive": str(archive)})
@@ -91,6 +94,16 @@ def test_figures_are_those_of_the_boxes(store: Store, coco: Path) -> None:
     assert told["thresholds"]["dog"] == pytest.approx(0.9)
     assert any("elsewhere.png" in line for line in told["left_out"])
     assert "face" not in told["classes"]
+
+
+def test_the_worst_and_the_best_are_shown(store: Store, coco: Path, tmp_path: Path) -> None:
+    told = evaluate_boxes.evaluate(store, BoxSource(kind="coco", path=str(coco), labels="coco"), resamples=0)
+    ranked = [(entry["image_id"], entry["right"], entry["wrong"], entry["missed"]) for entry in told["looked_at"]]
+    assert ranked == [("a/one.png", 1, 1, 1), ("two.png", 1, 1, 0)]  # F1 1/2 and 2/3; in the third nothing is
+    assert told["looked_at"][0]["labelled"] == [[10, 10, 50, 50], [60, 10, 90, 40]]
+    assert evaluate_boxes.save_sheet(store, told["looked_at"], tmp_path / "sheet.png") == 2
+    drawn = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10  # boxes of several colours, and captions
 
 
 def test_the_command_prints_tables_and_json(store: Store, coco: Path) -> None:
