@@ -53,7 +53,7 @@ def evaluate(
     """
     archive = (store.read_json("store.json") or {}).get("archive")
     found = reading.read(source if source.images or not archive else source.model_copy(update={"images": archive}))
-    names = source.classes(source.label_map())
+    names = _classes(source, found)
     judged = truths(found, names)
     rows = {row["image_id"]: row for row in found.images.to_pylist()}
     records = _records(store)
@@ -95,6 +95,15 @@ def evaluate(
     told["left_out"] = list(found.left_out)
     told["published"] = {name: count._asdict() for name, count in tables.counts(found, source.title).items()}
     return told
+
+
+def _classes(source: BoxSource, found: tables.Labelled) -> tuple[str, ...]:
+    """The classes that are judged: those that the set labels or, where it says nothing of that, has boxes of."""
+    names = source.classes(source.label_map())
+    if source.labels is not None or source.labelled is not None:
+        return names
+    present = set(found.boxes["class_name"].to_pylist())
+    return tuple(name for name in names if name in present)
 
 
 def save_sheet(store: Store, looked_at: Sequence[dict[str, Any]], out: Path) -> int:

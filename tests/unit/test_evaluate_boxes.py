@@ -106,6 +106,14 @@ def test_the_worst_and_the_best_are_shown(store: Store, coco: Path, tmp_path: Pa
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10  # boxes of several colours, and captions
 
 
+def test_a_table_of_ones_own_is_judged_for_what_it_has_boxes_of(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text("file,x1,y1,x2,y2,label\na/one.png,10,10,50,50,dog\ntwo.png,,,,,\n")
+    told = evaluate_boxes.evaluate(store, BoxSource(kind="csv", path=str(path)), resamples=0)
+    assert (told["classes"], told["images"], told["fine"]["ap50"]) == (["dog"], 2, 1.0)
+    assert [entry["wrong"] for entry in told["looked_at"]] == [0]  # the ship is nothing that the table speaks of
+
+
 def test_the_command_prints_tables_and_json(store: Store, coco: Path) -> None:
     arguments = ["evaluate", store.uri, "--boxes", str(coco), "--label-map", "coco"]
     done = CliRunner().invoke(app, arguments)
