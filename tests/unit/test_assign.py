@@ -1,7 +1,6 @@
 """SimOTA and what may count as background: small cases by hand, and the rule cell by cell."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,12 +14,7 @@ from artray.detect.yolox import Grid
 ALL = torch.ones(3, dtype=torch.bool)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def cells(side_px: int = 128) -> Grid:

@@ -1,7 +1,7 @@
 """The detect stage: boxes of several detectors in pixels of the original, and one bad image costs itself alone."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,7 @@ for _name, _make in MADE.items():
     registry.register(_name)(lambda card, device, make=_make: make())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def write_card(folder: Path, name: str, text: str) -> str:

@@ -1,7 +1,5 @@
 """Losses of a detector: by hand, against torchvision's, and their gradients against finite differences."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,12 +13,7 @@ from artray.detect.detection_loss import Losses, Targets, Weights
 ALL = torch.ones(2, dtype=torch.bool)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def levels(images: int = 2, classes: int = 2, side_px: int = 64, dtype: torch.dtype = torch.float32) -> list[Tensor]:

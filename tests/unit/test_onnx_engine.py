@@ -6,13 +6,12 @@ through letterbox, channel order, normalisation, network, head and back.
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from artray.config import DetectConfig
@@ -32,12 +31,7 @@ LABELS = {"person": "persons (others)", "bus": None, "bear": "animals (others)",
 SIDE = 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Graph:

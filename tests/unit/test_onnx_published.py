@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from artray.archive.sample import works
 from artray.detect import onnx_engine as engine
@@ -75,11 +74,9 @@ def there(*names: str) -> Any:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _once(one_thread: None) -> Iterator[None]:
+    """Detectors are made once for the module, in one thread."""
     yield
-    torch.set_num_threads(before)
     detector.cache_clear()
 
 

@@ -5,7 +5,6 @@ reference, its download is replaced by the same random tensors and everything el
 """
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,7 @@ LABELS = {"person": "persons (others)", "bicycle": None, "boat": "ship", "sheep"
 SMALL = {"min_size": 64, "max_size": 96}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(*sizes_hw: tuple[int, int]) -> list[Any]:

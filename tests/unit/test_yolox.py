@@ -1,7 +1,6 @@
 """YOLOX-nano: the published weights give what ONNX Runtime gives, and a small one learns rectangles."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 ONNX = SHARED / "weights" / "yolox_nano.onnx"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_size_and_shapes() -> None:

@@ -1,7 +1,6 @@
 """YOLOX as a detector: independent of neighbours, and made from a card."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,7 @@ CLASSES = ("person", "bicycle", "sheep", "bear")
 LABELS = {"person": "persons (others)", "bicycle": None, "sheep": "animals (others)", "bear": "animals (others)"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(*sizes_hw: tuple[int, int]) -> list[Any]:
