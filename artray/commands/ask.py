@@ -203,6 +203,7 @@ def evaluate(
 
 def _boxes_judged(told: dict[str, Any], as_json: bool) -> None:
     from artray import console
+    from artray.metrics.detection_errors import KINDS
 
     if as_json:
         return print_json(told)
@@ -214,7 +215,7 @@ def _boxes_judged(told: dict[str, Any], as_json: bool) -> None:
     print_parts(console.table(["class", "boxes", "AP@.5", "95 %", "AP"], rows))
     coarse = [[name[5:], _share(value)] for name, value in told["coarse"].items() if name.startswith("ap50 ")]
     print_parts(console.table(["category", "AP@.5"], [row for row in coarse if row[1]]))
-    kinds = ["correct", "class", "localisation", "both", "duplicate", "background", "missed"]
+    kinds = [*(kind for kind in KINDS if kind != "ignored"), "missed"]
     print_parts(
         console.table(["boxes", *kinds], [[name, *(told["errors"][name][kind] for kind in kinds)] for name in shown])
     )

@@ -144,7 +144,7 @@ def _columns(boxes_xyxy: Boxes) -> NDArray[np.float64]:
     """x1, y1, x2, y2: float64[4, N]."""
     if boxes_xyxy.ndim != 2 or boxes_xyxy.shape[1] != 4:
         raise ValueError(f"boxes: expected shape (N, 4), got {boxes_xyxy.shape}")
-    columns: NDArray[np.float64] = boxes_xyxy.astype(np.float64).T
+    columns: NDArray[np.float64] = boxes_xyxy.astype(np.float64, copy=False).T
     return columns
 
 

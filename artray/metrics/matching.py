@@ -8,6 +8,8 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from artray.detect.boxes import areas as areas_of
+
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -81,7 +83,7 @@ class Truths(NamedTuple):
         boxes = _boxes("truths", boxes_xyxy)
         size = len(boxes)
         crowds = np.zeros(size, bool) if crowd is None else np.asarray(crowd, bool)
-        sizes = box_areas(boxes) if areas is None else np.asarray(areas, np.float64)
+        sizes = areas_of(boxes) if areas is None else np.asarray(areas, np.float64)
         found = cls(images, classes, _ids("image_ids", image_ids), _ids("class_ids", class_ids), boxes, crowds, sizes)
         _same_length("truths", size, image_ids=found.image_ids, class_ids=found.class_ids, crowd=crowds, areas=sizes)
         _in_range("truths", found.image_ids, "an image id", images)
@@ -197,7 +199,7 @@ def match(
     rows, ranks = _best(predictions, limit)
     order = np.lexsort((truths.class_ids, truths.image_ids))
     kept, there = predictions.at(rows), truths.at(order)
-    counts, fits = _in_areas(there.areas, areas) & ~there.crowd, _in_areas(box_areas(kept.boxes_xyxy), areas)
+    counts, fits = _in_areas(there.areas, areas) & ~there.crowd, _in_areas(areas_of(kept.boxes_xyxy), areas)
     outcomes = np.repeat(np.where(fits.T, WRONG, IGNORED).astype(np.int8)[:, :, None], len(ious), axis=2)
     taken = np.zeros((len(order), len(areas), len(ious)), bool)
     limits = np.minimum(np.asarray(ious, np.float64), 1 - 1e-10)
@@ -263,12 +265,6 @@ def overlaps(kept: Predictions, there: Truths, keys: Ints, truth_keys: Ints, iou
     return Pairs(np.concatenate(first), np.concatenate(second), np.concatenate(ious))
 
 
-def box_areas(boxes_xyxy: Floats) -> Floats:
-    """The areas float64[N] of boxes float64[N, 4]."""
-    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    return sides[:, 0] * sides[:, 1]
-
-
 def _best(predictions: Predictions, limit: int) -> tuple[Ints, Ints]:
     """The rows of the best ``limit`` per image and class, by image, class and score; and their ranks, from 0."""
     order = np.lexsort((-predictions.scores, predictions.class_ids, predictions.image_ids))
@@ -299,8 +295,8 @@ def _ious(a: Floats, b: Floats, crowd: Bools) -> Floats:
     """Row by row, intersection over union of float64[P, 4] and float64[P, 4], or over a's area where b is a crowd."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     shared = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
-    size = box_areas(a)
-    whole = np.where(crowd, size, size + box_areas(b) - shared)
+    size = areas_of(a)
+    whole = np.where(crowd, size, size + areas_of(b) - shared)
     return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
 
 

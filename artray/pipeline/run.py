@@ -122,20 +122,19 @@ def _present(profile: Profile, reporter: Reporter) -> Profile:
     detect = profile.detect
     if detect.absent == "error":
         return profile
-    kept = []
+    kept: dict[str, str] = {}  # as the profile has it, a name or a path, to the card's own name
     for name in detect.cards:
         card = cards.load(name)
         try:
             for file in card.weights.values():
                 weights.check_here(file, f"card {card.name}")
-            kept.append(name)
+            kept[name] = card.name
         except ConfigError as error:
             reporter.note(f"detect: {name} takes no part: {error}")
     if detect.cards and not kept:
         raise ConfigError(f"detect.cards: expected weights of at least one of {', '.join(detect.cards)}, found none")
-    named = {cards.load(name).name for name in kept}
     given = {
-        key: {card: value for card, value in getattr(detect.fuse, key).items() if card in named}
+        key: {card: value for card, value in getattr(detect.fuse, key).items() if card in kept.values()}
         for key in ("weights", "score_min")
     }
     fuse = detect.fuse.model_copy(update=given)
