@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from artray import config
 from artray.config import FuseConfig
 from artray.detect.ensemble import CLASSES, Ensemble, Member, Merged
 from artray.detect.found import Found, nothing
 from artray.errors import ConfigError
+from artray.pipeline import run
+from artray.pipeline.progress import Silent
 
 COCO = Member("coco", ("persons (others)", "dog"))
 SAINTS = Member("saints", ("mary", "ship", "building"))
@@ -103,3 +106,17 @@ def test_strangers_are_named() -> None:
         Ensemble(FuseConfig(weights={"yolo": 1.0}), (COCO,))
     with pytest.raises(ValueError, match="expected classes of the taxonomy, got 'shipp'; near: ship"):
         FuseConfig(nested=("shipp",))
+
+
+def test_members_without_weights_are_skipped_where_the_profile_says_so() -> None:
+    reporter = Silent()
+    kept = run._present(config.load("ensemble-resnext"), reporter).detect
+    assert kept.cards == ("mtcnn",)
+    assert kept.fuse.score_min == {}  # they named members that are not there
+    assert len(reporter.notes) == 7
+    assert all("takes no part" in note for note in reporter.notes)
+    strict = config.load("ensemble-resnext", ["detect.absent=error"])
+    assert run._present(strict, reporter) is strict
+    alone = config.load("ensemble-resnext", ["detect.cards=[wbf-resnext101]"])
+    with pytest.raises(ConfigError, match="expected weights of at least one of wbf-resnext101, found none"):
+        run._present(alone, reporter)
