@@ -12,6 +12,13 @@ from pathlib import Path
 
 import psutil
 
+JOINED = """
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.1)
+"""
+
 
 def free_port() -> int:
     """A port that nobody listens on at the moment."""
@@ -41,9 +48,13 @@ def head(env: dict[str, str], ray_temp: Path, port: int, *options: str) -> Itera
 
 @contextlib.contextmanager
 def joined(env: dict[str, str], port: int, *options: str) -> Iterator[psutil.Process]:
-    """A further node of the cluster whose head listens on ``port``, until the end of the block; its process."""
+    """A second node of the cluster whose head listens on ``port``, until the end of the block; its process.
+
+    The block begins when the cluster counts it: Ray Train sizes an elastic training by the nodes that are there.
+    """
     start = ["ray", "start", "--block", f"--address=127.0.0.1:{port}", "--disable-usage-stats", *options]
     with _started([*start, "--object-store-memory=100000000"], env) as process:
+        subprocess.run([sys.executable, "-c", JOINED, f"127.0.0.1:{port}"], env=env, check=True, timeout=120)
         yield process
 
 
