@@ -17,10 +17,10 @@ from artray.models.cards import Input
 from artray.taxonomy import GENRES, TYPES
 from artray.train import exchange, networks
 from artray.train.batch_norm import synchronised
-from artray.train.loop import Trainer
 from artray.train.networks import Network
 from artray.train.pictures import Pictures
 from artray.train.profile import TrainProfile
+from artray.train.trainer import Trainer
 
 ARCHITECTURE = "timm/test_efficientnet"
 SPEC = Input(size_px=32, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))

@@ -30,11 +30,12 @@ from artray.train.checkpoints import BEST
 from artray.train.epochs import Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.judging import Judged
-from artray.train.loop import DTYPES, Floats, Result, Trainer, as_logits
+from artray.train.loop import DTYPES, Floats, Loop, Result
 from artray.train.networks import Network
 from artray.train.pictures import Embeddings, Pictures
 from artray.train.profile import TrainProfile, WorkersConfig
 from artray.train.rundir import RunFolder
+from artray.train.trainer import Trainer, as_logits
 from artray.train.transforms import COUNTS
 from artray.train.works import class_ids, rows_of
 
@@ -74,7 +75,7 @@ def fit(
     network = build(profile, folder.card, exchange)
     trainer = Trainer(profile, network, inputs, labels, rows_of(works, "train"), rows_of(works, "val"), exchange)
     if profile.network.trained != "none":
-        _train(folder, trainer, tell)
+        run(folder, trainer, tell)
     if profile.network.interpolate < 1:
         _interpolate(trainer, _start(folder.card))
     if profile.network.interpolate < 1 or profile.network.trained == "none":
@@ -82,7 +83,7 @@ def fit(
     _finish(folder, trainer, spec, labels)
 
 
-def _train(folder: RunFolder, trainer: Trainer, tell: Told) -> None:
+def run(folder: RunFolder, trainer: Loop, tell: Told) -> None:
     """All epochs that are not over yet; the judged network is that of the best one then."""
     checkpoints, first = folder.checkpoints, trainer.exchange.rank == 0
     if (state := checkpoints.load()) is not None:

@@ -12,8 +12,8 @@ from artray.metrics import classification as metrics
 from artray.metrics.calibration import Calibration, bias_corrected, softmax, temperature
 from artray.train import voting
 from artray.train.epochs import Ints
-from artray.train.loop import as_logits
 from artray.train.profile import CalibrationKind, Task, TrainProfile
+from artray.train.trainer import as_logits
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,5 +1,7 @@
 """Optimisers, learning rates and averages of weights: torch's, by their names in a profile."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,6 +36,28 @@ def scheduler(cfg: OptimiserConfig, optimiser: torch.optim.Optimizer, epochs: in
     if cfg.schedule == "plateau":
         return schedules.ReduceLROnPlateau(optimiser, "max", cfg.step_factor, cfg.patience_epochs)
     return None
+
+
+@contextlib.contextmanager
+def warming(optimiser: torch.optim.Optimizer, batches: int, step: int) -> Iterator[None]:
+    """Within the block, the learning rate of a batch while a training warms up: it rises evenly from nearly 0.
+
+    Args:
+        optimiser: whose rates; they are as before after the block, where schedules find them.
+        batches: how many warm up.
+        step: of the batch, from 0 at the training's start.
+
+    Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2.
+    """
+    if step >= batches:
+        yield
+        return
+    rates = [group["lr"] for group in optimiser.param_groups]
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate * (step + 1) / (batches + 1)
+    yield
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def averaged(network: nn.Module, decay: float) -> swa_utils.AveragedModel:

@@ -21,7 +21,7 @@ from artray.train.transforms import Image
 
 
 class Pictures:
-    """Batches of a profile's pictures; see artray.train.loop.Inputs.
+    """Batches of a profile's pictures; see artray.train.trainer.Inputs.
 
     Args:
         profile: crops, augmentations, precision and processes.
@@ -114,7 +114,7 @@ class Looks(Dataset[Tensor]):
 
 
 class Embeddings:
-    """Batches of stored embeddings; see artray.train.loop.Inputs. Nothing is augmented: no image is read.
+    """Batches of stored embeddings; see artray.train.trainer.Inputs. Nothing is augmented: no image is read.
 
     Args:
         rows: float32[N, D].

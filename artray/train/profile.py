@@ -162,6 +162,7 @@ class OptimiserConfig(Section):
         ema_decay: validate and keep an exponential moving average of the weights with this decay per batch; null for
             the weights themselves. Not in the report.
         clip_norm: largest norm of a batch's gradient; null for any. Not in the report.
+        warmup_batches: the rate rises evenly over the first so many. Not in the report.
     """
 
     name: Literal["adam", "adadelta", "adamw", "sgd"] = "adam"
@@ -174,6 +175,7 @@ class OptimiserConfig(Section):
     patience_epochs: int = Field(10, ge=0)
     ema_decay: float | None = Field(None, gt=0, lt=1)
     clip_norm: float | None = Field(None, gt=0)
+    warmup_batches: int = Field(0, ge=0)
 
 
 class EpochsConfig(Section):

@@ -30,9 +30,9 @@ from artray.pipeline.progress import Silent
 from artray.pipeline.rehead import rehead
 from artray.train import exchange, fit
 from artray.train.cache import Cache
-from artray.train.loop import Trainer
 from artray.train.pictures import Pictures
 from artray.train.profile import TrainProfile
+from artray.train.trainer import Trainer
 from tests import made_store
 from tests.benchmarks import machine
 

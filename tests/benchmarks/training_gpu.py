@@ -26,10 +26,10 @@ from artray.models import trunks
 from artray.models.cards import Input
 from artray.train import epochs, exchange
 from artray.train.cache import Cache
-from artray.train.loop import Trainer
 from artray.train.networks import Network
 from artray.train.pictures import Pictures
 from artray.train.profile import TrainProfile
+from artray.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = Path(trunks.__file__).parents[1] / "archive" / "sample" / "images"

@@ -1,0 +1,167 @@
+"""Training of classifiers: what a batch costs, and how validation is judged."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artray.metrics import classification as metrics
+from artray.train import epochs, losses
+from artray.train.epochs import Epoch, Ints, Labels
+from artray.train.exchange import Exchange
+from artray.train.loop import Floats, Loop, Shown
+from artray.train.networks import Network
+from artray.train.profile import Task, TrainProfile
+from artray.train.sampling import Share
+
+
+class Inputs(Protocol):
+    """Where batches come from."""
+
+    def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
+        """What the network takes, a batch per share; of a mixed epoch, mixed."""
+
+    def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """What the network takes of images, as the pipeline shows them, in order."""
+
+    def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
+        """What it takes at the end: all views of an image, one behind the other, of so many images at a time."""
+
+
+class Batch(NamedTuple):
+    """A worker's part of a batch."""
+
+    epoch: Epoch
+    share: Share
+    images: Tensor
+
+
+class Trainer(Loop):
+    """Trains a classifier's network; see :class:`artray.train.loop.Loop`.
+
+    Args:
+        profile: the training's.
+        network: with random or pretrained weights, on its device; the trunk's batch norms synchronised.
+        inputs: of the training's images.
+        labels: per head int64[N], -1 for unknown.
+        train: int64: rows of the images that are learned from.
+        val: int64: rows of those that choose the epoch.
+        exchange: the other workers.
+    """
+
+    def __init__(
+        self,
+        profile: TrainProfile,
+        network: Network,
+        inputs: Inputs,
+        labels: Labels,
+        train: Ints,
+        val: Ints,
+        exchange: Exchange,
+    ) -> None:
+        chosen_by = f"{profile.balanced_by} {profile.choose_by}"
+        super().__init__(profile.training, profile.optimiser, network, exchange, chosen_by)
+        self.profile, self.inputs = profile, inputs
+        self.labels, self.train, self.val = labels, train, val
+        self.class_weights: dict[str, Tensor] = {name: self._class_weights(name) for name in profile.heads}
+
+    def shown(self) -> Shown:
+        """The epoch, from the batch on where it was interrupted; of a mixed one, pictures come mixed."""
+        epoch = epochs.plan(self.profile, self.labels, self.train, self.epoch)
+        shares = epoch.shares(self.training.batch_size, self.exchange)[self.batch :]
+        pairs = zip(shares, self.inputs.training(epoch, shares), strict=True)
+        return Shown(len(epoch.indices), (Batch(epoch, share, self.on_device(images)) for share, images in pairs))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The heads' losses, weighted; of a mixed batch, towards both classes by their parts."""
+        epoch, share, images = batch
+        with self.autocast():
+            outputs = self.parallel(images)
+        parts: list[tuple[Ints, Tensor | None]] = [(share.positions, None)]
+        if epoch.mix is not None:
+            own = torch.from_numpy(epoch.mix.parts[share.positions]).to(self.device)
+            parts = [(share.positions, own), (epoch.mix.positions[share.positions], 1 - own)]
+        total = torch.zeros((), device=self.device)
+        for name, cfg in self.profile.heads.items():
+            logits = outputs[name]
+            logits = logits.float() if logits.dtype is torch.bfloat16 else logits
+            for positions, part in parts:
+                ids = torch.from_numpy(epoch.labels[name][positions]).to(self.device)
+                loss = self._head_loss(name, logits, ids, part)
+                total = total + cfg.weight * loss
+        return total
+
+    def _head_loss(self, name: Task, logits: Tensor, ids: Tensor, part: Tensor | None = None) -> Tensor:
+        known = ids.clamp(min=0)
+        weights = self.class_weights[name].to(logits.dtype)[known] * (ids >= 0)
+        loss = losses.LOSSES[self.profile.heads[name].loss]
+        if part is None:
+            return loss(logits, known, weights, self.exchange.total)
+        mean = self.exchange.total(torch.stack([part.sum(), torch.ones_like(part).sum()]))
+        return loss(logits, known, weights * part.to(logits.dtype), self.exchange.total) * (mean[0] / mean[1])
+
+    def _class_weights(self, name: Task) -> Tensor:
+        known = self.labels[name][self.train]
+        outputs = self.profile.outputs(name)
+        exponent = self.profile.heads[name].class_weight
+        weights = losses.class_weights(known[known >= 0].tolist(), len(outputs), exponent)
+        return weights.to(self.device)
+
+    def validated(self) -> tuple[float, dict[str, float]]:
+        """The loss over validation, and its metrics by "HEAD METRIC"."""
+        logits = self.logits(self.val)
+        told: dict[str, float] = {}
+        loss = 0.0
+        for name, cfg in self.profile.heads.items():
+            ids, names = self.labels[name][self.val], self.profile.outputs(name)
+            known = ids >= 0
+            table = as_logits(logits[name][known])
+            loss += cfg.weight * metrics.loss(table, ids[known]) if known.any() else 0.0
+            matrix = metrics.confusion(ids[known], table.argmax(axis=1), len(names))
+            found = metrics.named(metrics.metrics(matrix), names)
+            told |= {f"{name} {metric}": value for metric, value in found.items()}
+        return loss, told
+
+    def logits(self, rows: Ints) -> dict[str, Floats]:
+        """Per head float64[M, K] of images as the pipeline shows them; every worker sees a part, all get the whole."""
+        module = self.judged.eval()
+        found: dict[str, list[Floats]] = {name: [] for name in self.profile.heads}
+        with torch.inference_mode():
+            for images in self._shown(rows):
+                with self.autocast():
+                    outputs = module(images)
+                for name, values in outputs.items():
+                    found[name].append(values.double().cpu().numpy())
+        return {name: self._together(found[name], len(rows), name) for name in self.profile.heads}
+
+    def features(self, rows: Ints) -> Floats:
+        """float64[M, D] of images as the pipeline shows them: what heads are given; shared as :meth:`logits` are."""
+        network = self.judged.eval()
+        assert isinstance(network, Network)  # an average's module is one, too
+        found: list[Floats] = [np.zeros((0, network.dim))]
+        with torch.inference_mode():
+            found += [network.features(images).double().cpu().numpy() for images in self._shown(rows)]
+        return self.exchange.interleaved(np.concatenate(found), len(rows))
+
+    def _shown(self, rows: Ints) -> Iterator[Tensor]:
+        """This worker's part of some images as the pipeline shows them, on its device, in batches."""
+        size = max(1, self.profile.training.batch_size // self.exchange.workers)
+        for images in self.inputs.validation(rows[self.exchange.rank :: self.exchange.workers], size):
+            yield self.on_device(images)
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """Pictures in the order of memory that convolutions like best, which a GPU changes itself."""
+        moved = images.to(self.device, non_blocking=True)
+        return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
+
+    def _together(self, parts: list[Floats], rows: int, name: Task) -> Floats:
+        outputs = len(self.profile.outputs(name))
+        own = np.concatenate(parts) if parts else np.zeros((0, 1 if outputs == 2 else outputs))
+        return self.exchange.interleaved(own, rows)
+
+
+def as_logits(values: Floats) -> Floats:
+    """float64[N, C] for softmax, of float64[N, K]: a single logit is the second of two, the first of which is 0."""
+    return values if values.shape[1] > 1 else np.concatenate([np.zeros_like(values), values], axis=1)
