@@ -228,7 +228,7 @@ def train(
     set: Sequence[str] = (),
     reporter: "Reporter | None" = None,
 ) -> dict[str, Any]:
-    """Train a classifier; see artray.train.run.train.
+    """Train a classifier or a detector; see artray.train.run.train and artray.train.detectors.run.train.
 
     Args:
         profile: a YAML file, or the name of a model that artray ships.
@@ -241,6 +241,12 @@ def train(
     from artray.pipeline.progress import Silent
     from artray.train import run
 
+    if run.is_of_detector(profile):
+        from artray.train.detectors import run as detectors
+
+        wanted = detectors.load(profile, set, data)
+        with reporter or Silent() as told:
+            return detectors.train(wanted, Location.of(out or Path("runs") / wanted.name), told)
     resolved = run.load(profile, set, data)
     with reporter or Silent() as told:
         return run.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
@@ -285,6 +291,10 @@ def labels(profile: str | Path, *, data: str | None = None, set: Sequence[str] =
     """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
     from artray.train import run
 
+    if run.is_of_detector(profile):
+        from artray.train.detectors import run as detectors
+
+        return detectors.told(detectors.read(detectors.load(profile, set, data)))
     found = run.read(run.load(profile, set, data))
     return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}
 

@@ -29,7 +29,7 @@ def train(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a classifier on your labels and write its model card. Interrupted, it resumes: run it again."""
+    """Fine-tune a classifier or a detector on your labels and write its card. Interrupted, it resumes: run it again."""
     from artray.pipeline.progress import reporter
 
     if check:
@@ -42,10 +42,10 @@ def train(
     _show(result)
 
 
-def _next(card: str) -> str:
+def _next(card: str, section: str) -> str:
     if "://" in card:
         return f"Try next:\n  copy {card} and its two files of weights to a folder, then artray models add it\n"
-    return f"Try next:\n  artray models add {card}\n  then name it in classify.cards of a profile\n"
+    return f"Try next:\n  artray models add {card}\n  then name it in {section}.cards of a profile\n"
 
 
 def _check(found: dict[str, Any], as_json: bool) -> None:
@@ -76,7 +76,7 @@ def _counted(entry: dict[str, Any]) -> list[list[str]]:
 def _show(result: dict[str, Any]) -> None:
     from artray import console
 
-    for task, report in result["heads"].items():
+    for task, report in result.get("heads", {}).items():
         part = "test" if report["test"]["works"] else "val"
         told = report[part]
         rows = [
@@ -85,15 +85,35 @@ def _show(result: dict[str, Any]) -> None:
         ]
         print_parts(f"{task}, on {told['works']:,} works of {part}:", console.table(["", "", "95 %"], rows))
         print_parts(*_apart(task, told, report["classes"]))
+    if "parts" in result:
+        print_parts(*_boxes(result["parts"]))
     folder = result["folder"]
     epochs = [
         f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result['chosen_by']}",
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
     ]
+    section = "detect" if "parts" in result else "classify"
     print_parts(
         *(epochs if result["epochs"] else ["heads fitted to the trunk's features, without epochs"]),
-        _next(str(result["card"])),
+        _next(str(result["card"]), section),
     )
+
+
+def _boxes(parts: dict[str, Any]) -> list[Any]:
+    """AP@.5 per set and class, of the test or of validation where there is none."""
+    from artray import console
+
+    part = "test" if any(told["classes"] for told in parts["test"]["sets"].values()) else "val"
+    told: list[Any] = []
+    for title, found in parts[part]["sets"].items():
+        rows = [
+            [name, f"{each['boxes']:,}", f"{each['ap50']:.3f}", f"{each['ap50_low']:.3f} to {each['ap50_high']:.3f}"]
+            for name, each in found["classes"].items()
+        ]
+        if rows:
+            told.append(f"{title}, on {found['pictures']:,} pictures of {part}:")
+            told.append(console.table(["", "boxes", "AP@.5", "95 %"], rows))
+    return told
 
 
 def _apart(task: str, told: dict[str, Any], classes: list[str]) -> list[Any]:

@@ -47,6 +47,8 @@ class Truth(NamedTuple):
     all of these are ``labelled``. It never calls them so, but it calls no cow a person either: persons, and whatever
     is no person, are ``told``.
     """
+    ignored_xyxy: Tensor = torch.empty(0, 4)
+    """float[K, 4], regions in which nothing is denied: crowds, and objects too hard to make out."""
 
 
 class Assigned(NamedTuple):
@@ -132,6 +134,20 @@ def assign(boxes_xyxy: Tensor, objectness: Tensor, classes: Tensor, cells: Grid,
     owner = costs.masked_fill(~owners, torch.inf).argmin(dim=0)
     taken = owners.any(dim=0)
     return Assigned(torch.where(taken, owner, -1), ious.gather(0, owner[None])[0] * taken)
+
+
+@torch.no_grad()
+def ignored(boxes_xyxy: Tensor, regions_xyxy: Tensor) -> Tensor:
+    """Which predictions lie in a region in which nothing is denied, by half of their area or more: bool[A].
+
+    >>> ignored(torch.tensor([[0.0, 0, 4, 4], [3, 0, 9, 4]]), torch.tensor([[0.0, 0, 4, 9]])).tolist()
+    [True, False]
+    """
+    low = torch.maximum(boxes_xyxy[:, None, :2], regions_xyxy[None, :, :2])
+    high = torch.minimum(boxes_xyxy[:, None, 2:], regions_xyxy[None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=-1)
+    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(dim=-1)
+    return (shared >= 0.5 * areas.clamp(min=TINY)[:, None]).any(dim=1)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from artray.detect import yolox
-from artray.detect.assign import TINY, Truth, assign, background_weights
+from artray.detect.assign import TINY, Truth, assign, background_weights, ignored
 from artray.detect.yolox import Grid, Raw
 from artray.train.losses import Total, alone
 
@@ -106,6 +106,8 @@ def assigned(raw: Raw, cells: Grid, truths: Sequence[Truth], background_min: flo
     predicted = yolox.boxes(raw.offsets, cells)
     parts: list[Targets] = []
     for image, truth in enumerate(truths):
+        if len(truth.ignored_xyxy):
+            weights[image] *= ~ignored(predicted[image], truth.ignored_xyxy.to(predicted))
         found = assign(predicted[image], raw.objectness[image], raw.classes[image], cells, truth)
         at = (found.truth_ids >= 0).nonzero()[:, 0]
         owners = found.truth_ids[at]

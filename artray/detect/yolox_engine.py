@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,9 @@ from artray.detect.torchvision_engine import Labels, label_table, load
 from artray.errors import ConfigError
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card
+
+UNREACHED: Final = 2.0
+"""More than any score."""
 
 BATCH: Final = 16
 """Images that go through the network together on an accelerator."""
@@ -34,6 +38,7 @@ class Yolox:
         device: where it runs, "cpu" or "cuda".
         size_px: side of the canvas on which the network sees an image, a multiple of 32.
         score_min: boxes must score at least this, in [0, 1].
+        class_score_min: likewise, of classes of artray's for which this is more.
         iou_max: a box goes if it overlaps a better one of the same class more, in [0, 1].
         found_max: of each image, at least 1; the best stay.
 
@@ -52,6 +57,7 @@ class Yolox:
         *,
         size_px: int = 416,
         score_min: float = 0.3,
+        class_score_min: Mapping[str, float] = MappingProxyType({}),
         iou_max: float = 0.65,
         found_max: int = 100,
     ) -> None:
@@ -64,8 +70,23 @@ class Yolox:
         self._class_names, class_ids = label_table(classes, labels)
         self._device = torch.device(device)
         self._class_ids = torch.from_numpy(class_ids).to(self._device)
+        self._scores_min = self._least(score_min, class_score_min)
         self._network = trunks.fuse(network.eval()).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.size_px, self.score_min, self.iou_max, self.found_max = size_px, score_min, iou_max, found_max
+
+    def _least(self, score_min: float, class_score_min: Mapping[str, float]) -> Tensor:
+        """The least score per class, and last of what is of none (-1), float[C + 1].
+
+        Raises:
+            ConfigError: a class that it cannot find, or a number that is no score.
+        """
+        for name, score in class_score_min.items():
+            if name not in self._class_names:
+                raise ConfigError(f"class_score_min: expected classes of {', '.join(self._class_names)}, got {name!r}")
+            if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+                raise ConfigError(f"class_score_min: {name}: expected a number in [0, 1], got {score!r}")
+        least = [max(score_min, class_score_min.get(name, 0.0)) for name in self._class_names]
+        return torch.tensor([*least, UNREACHED], device=self._device)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -102,7 +123,7 @@ class Yolox:
 
     def _found(self, boxes: Tensor, scores: Tensor, class_ids: Tensor, letter: letterbox.Letter, image: Image) -> Found:
         """One image's cells (float[A, 4] px of the canvas, float[A], int64[A]) as boxes of the image."""
-        at = ((scores >= self.score_min) & (class_ids >= 0)).nonzero()[:, 0]
+        at = (scores >= self._scores_min[class_ids]).nonzero()[:, 0]
         if not len(at):
             return nothing()
         found = Found(*(column[at].cpu().numpy() for column in (boxes, scores, class_ids)))

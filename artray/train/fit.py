@@ -19,7 +19,6 @@ from torch import nn
 from artray import __version__
 from artray.config import MIB
 from artray.errors import ConfigError
-from artray.location import Location
 from artray.metrics.calibration import Calibration
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
@@ -232,7 +231,7 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: Labels) ->
             "card": card,
             "best_epoch": best.epoch if best else None,
             "epochs": len(trainer.history),
-            "chosen_by": f"{profile.balanced_by} {profile.choose_by}",
+            "chosen_by": profile.chosen_by,
             "views": profile.test.views,
             "heads": reports,
         }
@@ -324,8 +323,3 @@ def _brief(report: dict[str, Any]) -> dict[str, Any]:
         name: [round(value, 4) for value in found.values()] for name, found in report[part].get("metrics", {}).items()
     }
     return {"judged_on": part, "works": report[part]["works"]} | metrics
-
-
-def location(path: str) -> RunFolder:
-    """A training's folder by its path or S3 URI."""
-    return RunFolder(Location.of(path))

@@ -17,10 +17,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from artray.errors import ArtrayError, ConfigError, TransientError
-from artray.location import first_line
+from artray.location import Location, first_line
 from artray.schema import Batch
 from artray.train import fit
 from artray.train.cache import Cache
+from artray.train.detectors import fit as detector_fit
+from artray.train.detectors.folder import DetectorFolder
 from artray.train.exchange import distributed
 from artray.train.loop import Result
 from artray.train.prepare import PREPARED, Prepare
@@ -134,14 +136,26 @@ def check_room(cfg: WorkersConfig, resources: Mapping[str, float]) -> None:
 
 def _loop(config: dict[str, Any]) -> None:
     """What each of Ray Train's workers does; after an error that is the user's to mend it is not tried again."""
-    folder, workers = fit.location(config["folder"]), WorkersConfig.model_validate(config["workers"])
+    folder, workers = RunFolder(Location.of(config["folder"])), WorkersConfig.model_validate(config["workers"])
     if folder.failure is not None:
         return
     try:
-        fit.fit(folder, distributed(), lambda result: train.report(_reported(result)), workers)
+        _fit(folder, workers)
     except ConfigError as error:
         folder.fail(str(error))
         raise
+
+
+def _fit(folder: RunFolder, workers: WorkersConfig) -> None:
+    """What the folder's training is of."""
+
+    def tell(result: Result) -> None:
+        train.report(_reported(result))
+
+    if folder.kind == "detector":
+        detector_fit.fit(DetectorFolder(folder.location), distributed(), tell, workers)
+    else:
+        fit.fit(folder, distributed(), tell, workers)
 
 
 def _reported(result: Result) -> dict[str, Any]:

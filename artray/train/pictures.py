@@ -15,7 +15,7 @@ from artray.errors import ConfigError, TransientError
 from artray.models.cards import Input
 from artray.train import transforms
 from artray.train.epochs import Epoch, Ints
-from artray.train.profile import TrainProfile
+from artray.train.profile import TrainProfile, WorkersConfig
 from artray.train.sampling import Share
 from artray.train.transforms import Image
 
@@ -36,14 +36,14 @@ class Pictures:
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
         shown = _Shown(self, epoch)
-        for batch in self._loaded(shown, [share.positions.tolist() for share in shares]):
+        for batch in loaded(shown, [share.positions.tolist() for share in shares], self.profile.workers):
             yield batch.to(self.dtype)
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n, 3, S, S] as the pipeline shows them, in order."""
         judged = Looks(self.read, self.spec, rows)
         batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-        for batch in self._loaded(judged, batches):
+        for batch in loaded(judged, batches, self.profile.workers):
             yield batch[:, 0].to(self.dtype)
 
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
@@ -51,24 +51,43 @@ class Pictures:
         cfg = self.profile.test
         views = Looks(self.read, self.spec, rows, cfg.views, cfg.resize_px)
         batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-        for batch in self._loaded(views, batches):
+        for batch in loaded(views, batches, self.profile.workers):
             yield batch.flatten(0, 1).to(self.dtype)
 
-    def _loaded(self, dataset: "Dataset[Tensor]", batches: list[list[int]]) -> Iterator[Tensor]:
-        processes = self.profile.workers.loader_processes
-        if processes:  # each would resize with a thread per core; and OpenCV's threads do not survive a fork
-            cv2.setNumThreads(1)
-        loader: Any = DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=processes,
-            pin_memory=self.profile.workers.device.startswith("cuda"),
-            prefetch_factor=4 if processes else None,
-        )
-        try:
-            yield from loader
-        except (ConfigError, TransientError) as error:  # a process's comes with its traceback as text
-            raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
+
+def loaded(
+    dataset: "Dataset[Any]",
+    batches: list[list[int]],
+    workers: WorkersConfig,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> Iterator[Any]:
+    """Batches of a data set, prepared in as many processes as the profile says.
+
+    Args:
+        dataset: is sent to the processes.
+        batches: its indices, a batch each.
+        workers: processes, and where batches go to.
+        collate: makes a batch of items; None stacks tensors.
+
+    Raises:
+        ConfigError: a picture cannot be used any more.
+        TransientError: a storage failed.
+    """
+    processes = workers.loader_processes
+    if processes:  # each would resize with a thread per core; and OpenCV's threads do not survive a fork
+        cv2.setNumThreads(1)
+    loader: Any = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=processes,
+        pin_memory=workers.device.startswith("cuda"),
+        prefetch_factor=4 if processes else None,
+        collate_fn=collate,
+    )
+    try:
+        yield from loader
+    except (ConfigError, TransientError) as error:  # a process's comes with its traceback as text
+        raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
 
 
 class _Shown(Dataset[Tensor]):

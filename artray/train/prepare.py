@@ -22,6 +22,7 @@ PREPARED: Final = pa.schema(
     [
         pa.field("work_id", pa.string(), nullable=False),
         pa.field("near_hash", pa.uint64(), nullable=False),  # perceptual; 0 where there is none
+        pa.field("mirrored_hash", pa.uint64(), nullable=False),  # likewise, of the mirror image
         pa.field("colour", pa.string()),  # grey or colour; null where there is no picture
         pa.field("error", pa.string(), nullable=False),
         pa.field("error_detail", pa.string(), nullable=False),
@@ -77,8 +78,12 @@ class Prepare:
 def _seen(image: Image | None) -> dict[str, Any]:
     """What is found out of a picture."""
     if image is None:
-        return {"near_hash": 0, "colour": None}
-    return {"near_hash": near_hash(image), "colour": "colour" if chroma(image) > GREY_CHROMA else "grey"}
+        return {"near_hash": 0, "mirrored_hash": 0, "colour": None}
+    return {
+        "near_hash": near_hash(image),
+        "mirrored_hash": near_hash(np.ascontiguousarray(image[:, ::-1])),
+        "colour": "colour" if chroma(image) > GREY_CHROMA else "grey",
+    }
 
 
 def chroma(image: Image) -> float:

@@ -224,6 +224,25 @@ class WorkersConfig(Section):
     loader_processes: int = Field(0, ge=0)
     max_failures: int = Field(3, ge=-1)
 
+    def check(self, training: EpochsConfig) -> None:
+        """Raises ValueError where they cannot share such batches."""
+        if training.batch_size < 2 * self.workers:
+            raise ValueError(
+                f"training.batch_size: expected at least two images for each of {self.workers} workers, "
+                f"got {training.batch_size}"
+            )
+        if (self.min_workers or 0) > self.workers:
+            raise ValueError(
+                f"workers.min_workers: expected at most workers.workers, {self.workers}, got {self.min_workers}"
+            )
+        if self.workers > 1 and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"workers.device: expected cuda, which gives each of {self.workers} workers a GPU of its own, "
+                f"got {self.device}"
+            )
+        if training.precision == "bfloat16" and self.device == "cpu":
+            raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
+
 
 class TestConfig(Section):
     """How the best epoch is judged at the end.
@@ -267,23 +286,7 @@ class TrainProfile(Section):
                 raise ValueError(f"heads.{task}.only: expected one of {', '.join(self.known(task))}, got {head.only!r}")
         if self.balance.by not in (None, *self.heads):
             raise ValueError(f"balance.by: expected one of {', '.join(self.heads)}, got {self.balance.by!r}")
-        if self.training.batch_size < 2 * self.workers.workers:
-            raise ValueError(
-                f"training.batch_size: expected at least two images for each of {self.workers.workers} workers, "
-                f"got {self.training.batch_size}"
-            )
-        if (self.workers.min_workers or 0) > self.workers.workers:
-            raise ValueError(
-                f"workers.min_workers: expected at most workers.workers, {self.workers.workers}, "
-                f"got {self.workers.min_workers}"
-            )
-        if self.workers.workers > 1 and self.workers.device.startswith("cuda:"):
-            raise ValueError(
-                f"workers.device: expected cuda, which gives each of {self.workers.workers} workers a GPU of its own, "
-                f"got {self.workers.device}"
-            )
-        if self.training.precision == "bfloat16" and self.workers.device == "cpu":
-            raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
+        self.workers.check(self.training)
         fitted = self.network.interpolate < 1 or self.network.trained == "none"
         if fitted and (self.network.random or any(head.hidden for head in self.heads.values())):
             raise ValueError(
@@ -339,6 +342,11 @@ class TrainProfile(Section):
         if self.heads[self.balanced_by].only is not None or classes == TYPES:
             return f"f1 {classes[-1]}"
         return "macro_f1"
+
+    @property
+    def chosen_by(self) -> str:
+        """Likewise, with its head."""
+        return f"{self.balanced_by} {self.choose_by}"
 
     def choices(self) -> tuple[str, ...]:
         """The metrics that an epoch can be chosen by."""

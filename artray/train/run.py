@@ -1,11 +1,11 @@
 """Train a classifier: labelled works in, a model card with its weights out; interrupted, it goes on where it was."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
 from artray.train.works import PARTS, WORKS, class_ids, rows_of
 
+if TYPE_CHECKING:
+    from artray.train.detectors.profile import DetectorProfile
+
 SHOWN: Final = 5
 """So many lines of what cannot be used are shown; all of them are in RUN/left_out.txt."""
 
@@ -43,6 +46,16 @@ def shipped() -> dict[str, Path]:
     """The profiles that artray's own models were trained with, by the model's name."""
     folder = Path(str(resources.files("artray.train") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def is_of_detector(profile: str | Path) -> bool:
+    """Whether a profile trains a detector: it has a section of that name.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    known = shipped()
+    return "detector" in config.read_yaml(known.get(str(profile)) or Path(profile), what="profile", known=known)
 
 
 def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = None) -> TrainProfile:
@@ -87,16 +100,41 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
         ConfigError: the profile, the data or the folder cannot be used.
         TransientError: something outside failed; run again to go on.
     """
-    if missing := [name for name in ("tensorboardX", "matplotlib") if find_spec(name) is None]:
-        raise ConfigError(f"train: expected the package {missing[0]}; install it: pip install 'artray[train]'")
-    folder = RunFolder(out)
     card = cards.load(profile.network.card)
     cards.check_classifiers([card])
     _check_start(profile, card)
+    folder = RunFolder(out)
+    begun = "fitting heads to the trunk's features" if profile.network.trained == "none" else None
+    return conduct(folder, profile, reporter, lambda: _begin(folder, profile, card, reporter), begun)
+
+
+def conduct(
+    folder: RunFolder,
+    profile: "TrainProfile | DetectorProfile",
+    reporter: Reporter,
+    begin: Callable[[], None],
+    phase: str | None = None,
+) -> dict[str, Any]:
+    """Train whatever the profile is of: begin the folder where nobody has yet, and train until there is a result.
+
+    Args:
+        folder: the training's.
+        profile: what to train, with what.
+        reporter: is told how far it is.
+        begin: writes down what the folder is made of.
+        phase: what is done then, where these are no epochs.
+
+    Raises:
+        ConfigError: the profile, the data or the folder cannot be used.
+        TransientError: something outside failed; run again to go on.
+    """
+    if missing := [name for name in ("tensorboardX", "matplotlib") if find_spec(name) is None]:
+        raise ConfigError(f"train: expected the package {missing[0]}; install it: pip install 'artray[train]'")
     _check_same(folder, profile)
     from artray.pipeline import graph
     from artray.train import launch
 
+    out = folder.location
     if folder.result is None:
         out.make()
         with Lease(Store(out), uuid.uuid4().hex, reporter.note), cluster.connected() as shared:
@@ -104,13 +142,9 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
                 launch.check_room(profile.workers, graph.resources())
             _check_same(folder, profile)
             if not folder.exists():
-                _begin(folder, profile, card, reporter)
+                begin()
             done = len(folder.history())
-            reporter.phase(
-                "fitting heads to the trunk's features"
-                if profile.network.trained == "none"
-                else f"training, from epoch {done + 1} of {profile.training.epochs} on"
-            )
+            reporter.phase(phase or f"training, from epoch {done + 1} of {profile.training.epochs} on")
             launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
     result = folder.result
     if result is None:
@@ -118,9 +152,12 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
     return {"folder": out.uri} | result
 
 
-def _check_same(folder: RunFolder, profile: TrainProfile) -> None:
+def _check_same(folder: RunFolder, profile: "TrainProfile | DetectorProfile") -> None:
     """Raises ConfigError where the folder holds a training with another profile; its workers may be others."""
-    if folder.exists() and folder.profile.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
+    if not folder.exists():
+        return
+    made = config.parse(type(profile), folder.made["profile"], where=str(folder.location))
+    if made.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
         raise ConfigError(f"{folder.location}: holds a training with another profile; name another folder with --out")
 
 
@@ -276,7 +313,7 @@ def summary(lines: Sequence[str]) -> list[str]:
 class _Epochs:
     """Tells an epoch in one line."""
 
-    def __init__(self, profile: TrainProfile, reporter: Reporter, history: list[Result]) -> None:
+    def __init__(self, profile: "TrainProfile | DetectorProfile", reporter: Reporter, history: list[Result]) -> None:
         self.profile, self.reporter, self.history = profile, reporter, history
 
     def __call__(self, result: Result) -> None:
@@ -285,7 +322,7 @@ class _Epochs:
         left = (self.profile.training.epochs - result.epoch) * result.seconds
         self.reporter.phase(
             f"epoch {result.epoch} of {self.profile.training.epochs}: loss {result.loss:.4f}, "
-            f"validation {result.val_loss:.4f}, {self.profile.balanced_by} {self.profile.choose_by} "
+            f"validation {result.val_loss:.4f}, {self.profile.chosen_by} "
             f"{result.chosen:.3f} (best {best.chosen:.3f} in {best.epoch}), "
             f"{result.images_per_s:.1f} images/s, {duration(left)} left"
         )

@@ -1,5 +1,7 @@
 """A training's folder: what it is made of, and what comes out of it.
 
+A detector's (artray.train.detectors.folder) has images.parquet and boxes.parquet in place of works.parquet.
+
 RUN/training.json       profile, card and data that it is made from
 RUN/works.parquet       every work with its part, labels and where its picture is
 RUN/left_out.txt        what of the sets could not be used, a line each
@@ -15,11 +17,13 @@ RUN/card/               the model card with its two files of weights
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from artray.config import parse
 from artray.errors import ConfigError
@@ -46,16 +50,18 @@ class RunFolder:
     def begin(self, profile: TrainProfile, card: Card, works: pa.Table, left_out: list[str]) -> None:
         """Write down what it is made of; the last file written says that all are."""
         self.location.make()
-        buffer = io.BytesIO()
-        pq.write_table(works.cast(WORKS), buffer)
-        (self.location / "works.parquet").write_bytes(buffer.getvalue())
+        self.keep("works.parquet", works.cast(WORKS))
+        self._write(profile, card, digest(works), left_out)
+
+    def _write(self, profile: BaseModel, card: Card, data_sha256: str, left_out: Sequence[str], **more: Any) -> None:
         (self.location / "left_out.txt").write_bytes("".join(f"{line}\n" for line in left_out).encode())
         made = {
             "profile": profile.model_dump(mode="json"),
             "card": card.model_dump(mode="json"),
-            "data_sha256": digest(works),
+            "data_sha256": data_sha256,
         }
-        (self.location / MADE).write_bytes(json.dumps(made, indent=2).encode())  # unsorted: the first head has a say
+        text = json.dumps(made | more, indent=2)  # unsorted: the first head has a say
+        (self.location / MADE).write_bytes(text.encode())
 
     @cached_property
     def made(self) -> dict[str, Any]:
@@ -68,6 +74,21 @@ class RunFolder:
         if made is None:
             raise ConfigError(f"{self.location}: expected the folder of a training, found no {MADE}")
         return made
+
+    def forget(self) -> None:
+        """Take back :meth:`begin`."""
+        (self.location / MADE).remove()
+
+    def keep(self, name: str, table: pa.Table) -> None:
+        """Write a table as a Parquet file."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        (self.location / name).write_bytes(buffer.getvalue())
+
+    @property
+    def kind(self) -> str:
+        """What is trained: a ``classifier`` or a ``detector``."""
+        return str(self.made.get("kind", "classifier"))
 
     @property
     def profile(self) -> TrainProfile:

@@ -3,7 +3,7 @@
 import io
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,7 @@ def curves(history: Sequence[Result]) -> bytes:
     left, right = figure.subplots(1, 2)
     epochs = [result.epoch for result in history]
     _draw(left, epochs, {"train": [r.loss for r in history], "val": [r.val_loss for r in history]}, "loss")
-    names = [name for name in (history[0].metrics if history else {}) if name.split(" ", 1)[1].startswith("f1 ")]
-    names += [name for name in (history[0].metrics if history else {}) if name.endswith(("macro_f1", "mcc"))]
+    names = drawn(history[0].metrics) if history else []
     _draw(right, epochs, {name: [r.metrics[name] for r in history] for name in names}, "validation")
     best = best_of(history)
     if best:
@@ -66,6 +65,22 @@ def curves(history: Sequence[Result]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def drawn(metrics: Mapping[str, float]) -> list[str]:
+    """The metrics that are worth a curve: F1 per class, its mean and MCC; of detectors AP, and AP@.5 per class.
+
+    >>> drawn({"type f1 drawing": 0.5, "type accuracy": 0.6, "type mcc": 0.2})
+    ['type f1 drawing', 'type mcc']
+    >>> drawn({"ap": 0.2, "ap50": 0.4, "ap75": 0.1, "ap dog": 0.2, "ap50 dog": 0.4, "ap50 cat": -1.0})
+    ['ap', 'ap50', 'ap50 dog']
+    """
+    per_class = [name for name in metrics if " f1 " in name]
+    means = [name for name in metrics if name.endswith(("macro_f1", "mcc"))]
+    found = [
+        name for name, value in metrics.items() if name in ("ap", "ap50") or (name.startswith("ap50 ") and value >= 0)
+    ]
+    return [*per_class, *means, *found]
 
 
 def _draw(axes: Any, epochs: Sequence[int], series: dict[str, list[float]], label: str) -> None:

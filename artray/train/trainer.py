@@ -61,8 +61,7 @@ class Trainer(Loop):
         val: Ints,
         exchange: Exchange,
     ) -> None:
-        chosen_by = f"{profile.balanced_by} {profile.choose_by}"
-        super().__init__(profile.training, profile.optimiser, network, exchange, chosen_by)
+        super().__init__(profile.training, profile.optimiser, network, exchange, profile.chosen_by)
         self.profile, self.inputs = profile, inputs
         self.labels, self.train, self.val = labels, train, val
         self.class_weights: dict[str, Tensor] = {name: self._class_weights(name) for name in profile.heads}

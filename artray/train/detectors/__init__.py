@@ -1,0 +1,1 @@
+"""Training of detectors: boxes in, a model card out."""

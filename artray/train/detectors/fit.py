@@ -1,0 +1,149 @@
+"""One worker's training of a detector: from the last checkpoint to the card."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save
+
+from artray import __version__
+from artray.train.cache import Cache, Reader, default_folder
+from artray.train.detectors import judging, learners, plan
+from artray.train.detectors.folder import DetectorFolder
+from artray.train.detectors.learners import YoloxLearner
+from artray.train.detectors.pictures import Pictures
+from artray.train.detectors.profile import DetectorProfile
+from artray.train.detectors.trainer import Trainer
+from artray.train.exchange import Exchange
+from artray.train.fit import MAX_FILE_BYTES, Told, revision, run
+from artray.train.profile import WorkersConfig
+
+SCORE_MIN = 0.05
+"""The least threshold that a card has: what scores less would only be in the way."""
+
+
+def fit(
+    folder: DetectorFolder, exchange: Exchange, tell: Told = lambda _: None, workers: WorkersConfig | None = None
+) -> None:
+    """Train from where the folder's last checkpoint is to the end, and judge the best epoch.
+
+    Args:
+        folder: begun; every worker reaches it.
+        exchange: the other workers.
+        tell: is told every epoch.
+        workers: those of this run, which may be others than those that began.
+
+    Raises:
+        ConfigError: a picture or a card cannot be used, a loss is not finite, or a checkpoint is of something else.
+        TransientError: a storage failed; run again to go on.
+    """
+    profile, card, labels, rows = folder.detector_profile, folder.card, folder.labels(), folder.rows()
+    profile = profile if workers is None else profile.model_copy(update={"workers": workers})
+    torch.set_num_threads(profile.workers.threads)
+    cv2.setNumThreads(profile.workers.threads)
+    learner = learners.build(profile, card, labels.class_names, exchange)
+    pictures = Pictures(profile, labels, learner.size_px, reader(profile, folder))
+    trainer = Trainer(profile, learner, pictures, labels, rows["train"], rows["val"], exchange)
+    _calibrate(trainer)
+    run(folder, trainer, tell)
+    _finish(folder, trainer)
+
+
+def reader(profile: DetectorProfile, folder: DetectorFolder) -> Reader:
+    """Where pictures are read from."""
+    cache = Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
+    uris, versions = (folder.images[name].to_pylist() for name in ("uri", "version"))
+    return Reader(Cache(cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
+
+
+def _calibrate(trainer: Trainer) -> None:
+    """Batch norms start from the statistics of some pictures; every worker sees the same ones."""
+    if trainer.profile.detector.random:
+        return
+    few = np.random.default_rng(trainer.training.seed).permutation(trainer.train)[: learners.MEASURED]
+    learners.calibrate(trainer.learner, trainer.pictures.validation(few, trainer.training.batch_size))
+    if trainer.averaged is not None:
+        trainer.averaged.module.load_state_dict(trainer.learner.state_dict())
+
+
+def _finish(folder: DetectorFolder, trainer: Trainer) -> None:
+    """Judge the best epoch; the first worker writes the result and the card."""
+    labels, cfg, rows = trainer.labels, trainer.profile.test, folder.rows()
+    found = {part: trainer.found(rows[part])[1] for part in ("val", "test")}
+    if trainer.exchange.rank:
+        return
+    reports = {part: judging.report(labels, rows[part], each, cfg.resamples) for part, each in found.items()}
+    scores = judging.thresholds(labels, trainer.val, found["val"])
+    (folder.location / "report.md").write_bytes(judging.markdown(trainer.profile.name, reports).encode())
+    best = trainer.best
+    (folder.location / "result.json").write_json(
+        {
+            "card": write_card(folder, trainer, reports, scores),
+            "best_epoch": best.epoch if best else None,
+            "epochs": len(trainer.history),
+            "chosen_by": trainer.chosen_by,
+            "classes": list(labels.class_names),
+            "counts": plan.counts(labels, rows, trainer.factors),
+            "parts": reports,
+            "thresholds": scores,
+        }
+    )
+
+
+def write_card(
+    folder: DetectorFolder, trainer: Trainer, reports: dict[str, dict[str, Any]], scores: dict[str, float]
+) -> str:
+    """Write the card and its file of weights into RUN/card; returns where the card is."""
+    profile, start, learner = trainer.profile, folder.card, trainer.judged
+    assert isinstance(learner, YoloxLearner)
+    names = trainer.labels.class_names
+    data = save({name: tensor.contiguous().clone() for name, tensor in learners.export(learner).items()})
+    file = f"{profile.name}.safetensors"
+    (folder.location / "card" / file).write_bytes(data)
+    kept = {name: max(scores.get(name, max(scores.values(), default=SCORE_MIN)), SCORE_MIN) for name in names}
+    least = min(kept.values())
+    card = {
+        "name": profile.name,
+        "task": "detect",
+        "architecture": start.architecture,
+        "yields": ["objects"],
+        "classes": list(names),
+        "labels": {name: name for name in names},
+        "score_min": least,
+        "settings": {"size_px": learner.size_px, "class_score_min": {n: s for n, s in kept.items() if s > least}},
+        "weights": {"model": {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
+        "licence": "that of your boxes and pictures, and of the weights it starts from: " + start.licence,
+        "source": f"trained by artray, from {'random weights' if profile.detector.random else f'card {start.name}'}",
+        "training_data": _training_data(folder),
+        "metrics": {part: _brief(each) for part, each in reports.items() if each["pictures"]},
+        "training": {
+            "profile": profile.model_dump(mode="json", exclude_defaults=True),
+            "data_sha256": folder.made["data_sha256"],
+            "revision": revision(),
+        },
+        "notes": f"score_min and class_score_min give the best F1 on validation. Trained by artray {__version__}.",
+    }
+    target = folder.location / "card" / f"{profile.name}.yaml"
+    target.write_bytes(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=110).encode())
+    return str(target)
+
+
+def _training_data(folder: DetectorFolder) -> str:
+    """What it was trained on, in a line."""
+    counts = ", ".join(f"{part} {len(rows):,}" for part, rows in folder.rows().items())
+    return f"{', '.join(sorted(set(folder.images['source'].to_pylist())))}: {counts} pictures"
+
+
+def _brief(report: dict[str, Any]) -> dict[str, Any]:
+    """Of each set and class its boxes, AP@.5 and the interval of that."""
+    told: dict[str, Any] = {name: round(value, 4) for name, value in report["figures"].items()}
+    for title, each in report["sets"].items():
+        told[title] = {
+            name: [found["boxes"], *(round(found[key], 4) for key in ("ap50", "ap50_low", "ap50_high"))]
+            for name, found in each["classes"].items()
+        }
+    return told

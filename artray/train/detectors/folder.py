@@ -1,0 +1,88 @@
+"""A detector's training's folder: that of any training, but for what it is made of.
+
+RUN/images.parquet      every picture with its part, its size and the classes that are labelled in it
+RUN/boxes.parquet       their boxes
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from artray.config import parse
+from artray.detect.datasets.tables import BOXES, CORNERS, IMAGES
+from artray.models.cards import Card
+from artray.train.detectors import labels
+from artray.train.detectors.labels import Labels
+from artray.train.detectors.profile import DetectorProfile
+from artray.train.rundir import MADE, RunFolder
+from artray.train.works import PARTS, Ints
+
+
+class DetectorFolder(RunFolder):
+    """The folder or S3 prefix of one training of a detector."""
+
+    def begin_boxes(
+        self,
+        profile: DetectorProfile,
+        card: Card,
+        images: pa.Table,
+        boxes: pa.Table,
+        used: Mapping[str, Sequence[str]],
+        left_out: Sequence[str],
+    ) -> None:
+        """Write down what it is made of; the last file written says that all are.
+
+        Args:
+            profile: the training's.
+            card: the detector that it starts from.
+            images: of schema IMAGES, with parts.
+            boxes: of schema BOXES.
+            used: per set, the classes that its labels become.
+            left_out: a line for everything that cannot be used.
+        """
+        self.location.make()
+        self.keep("images.parquet", images.cast(IMAGES))
+        self.keep("boxes.parquet", boxes.cast(BOXES))
+        told = {name: list(names) for name, names in used.items()}
+        self._write(profile, card, digest(images, boxes), left_out, kind="detector", told=told)
+
+    @property
+    def detector_profile(self) -> DetectorProfile:
+        """Its profile."""
+        return parse(DetectorProfile, self.made["profile"], where=str(self.location / MADE))
+
+    @cached_property
+    def images(self) -> pa.Table:
+        """Its pictures, of schema IMAGES."""
+        return pq.read_table(io.BytesIO((self.location / "images.parquet").read_bytes()), schema=IMAGES)
+
+    @cached_property
+    def boxes(self) -> pa.Table:
+        """Their boxes, of schema BOXES."""
+        return pq.read_table(io.BytesIO((self.location / "boxes.parquet").read_bytes()), schema=BOXES)
+
+    def labels(self) -> Labels:
+        """What is known of its pictures."""
+        names = labels.class_names(self.boxes, self.detector_profile.classes)
+        return labels.arrays(self.images, self.boxes, names, self.made["told"])
+
+    def rows(self) -> dict[str, Ints]:
+        """int64: the rows of each part."""
+        parts = np.array(self.images["part"].to_pylist(), object)
+        return {part: np.flatnonzero(parts == part).astype(np.int64) for part in PARTS}
+
+
+def digest(images: pa.Table, boxes: pa.Table) -> str:
+    """SHA-256 over which pictures there are, in which part, with which boxes; of a copy it is the same."""
+    columns = ["image_id", "class_name", *CORNERS, "crowd", "difficult"]
+    content = [
+        images.select(["image_id", "part", "labelled"]).sort_by("image_id").to_pylist(),
+        boxes.select(columns).sort_by([(name, "ascending") for name in columns]).to_pylist(),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,155 @@
+"""Batches of a detector's pictures on their canvases, with what they show."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from artray.detect import labels as label_tables
+from artray.detect.assign import Truth
+from artray.detect.composite import CutOut
+from artray.detect.datasets import texts
+from artray.detect.detector import Image
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.train.detectors import augment
+from artray.train.detectors.augment import Scene
+from artray.train.detectors.labels import Labels
+from artray.train.detectors.profile import DetectorProfile, PasteConfig
+from artray.train.pictures import loaded
+from artray.train.sampling import Share
+from artray.train.works import Ints
+
+
+class Batch(NamedTuple):
+    """Some pictures."""
+
+    canvases: Tensor  # uint8[n, S, S, 3] RGB
+    truths: tuple[Truth, ...]  # n
+
+
+class Pictures:
+    """Batches of a profile's pictures.
+
+    Args:
+        profile: what is done to pictures, and the processes that do it.
+        labels: of all N pictures.
+        size_px: side of the canvas.
+        read: a picture's pixels uint8[H, W, 3] by its row, of any size; it is sent to the processes.
+    """
+
+    def __init__(self, profile: DetectorProfile, labels: Labels, size_px: int, read: Callable[[int], Image]) -> None:
+        self.profile, self.labels, self.size_px, self.read = profile, labels, size_px, read
+        paste = profile.augment.paste
+        self.draw = None if paste is None or not paste.p else CutOuts(paste, labels.class_names)
+
+    def training(self, number: int, rows: Ints, shares: Sequence[Share]) -> Iterator[Batch]:
+        """A batch per share of the epoch ``number``, whose pictures are ``rows`` in order; augmented."""
+        batches = [share.positions.tolist() for share in shares]
+        return loaded(_Shown(self, number, rows), batches, self.profile.workers, _together)
+
+    def validation(self, rows: Ints, batch_size: int) -> Iterator[Batch]:
+        """Pictures as the detector shows them to its network, in order."""
+        batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
+        return loaded(_Plain(self, rows), batches, self.profile.workers, _together)
+
+    def scene(self, row: int) -> Scene:
+        """A picture and its objects, in the cache's resolution."""
+        image, boxed = self.read(row), self.labels.boxed[row]
+        scale = image.shape[1] / int(self.labels.sizes_wh[row, 0])
+        return Scene(image, boxed.boxes_xyxy * scale, boxed.class_ids, boxed.ignored)
+
+    def item(self, scene: Scene, row: int) -> tuple[Tensor, Truth]:
+        """A scene on its canvas, as tensors."""
+        boxes, ignored = torch.from_numpy(scene.boxes_xyxy.astype(np.float32)), torch.from_numpy(scene.ignored)
+        truth = Truth(
+            boxes[~ignored],
+            torch.from_numpy(scene.class_ids)[~ignored],
+            torch.from_numpy(self.labels.labelled[row]),
+            torch.from_numpy(self.labels.told[row]),
+            boxes[ignored],
+        )
+        return torch.from_numpy(scene.image), truth
+
+
+class _Shown(Dataset[tuple[Tensor, Truth]]):
+    """The pictures of an epoch, by position."""
+
+    def __init__(self, pictures: Pictures, number: int, rows: Ints) -> None:
+        self.pictures, self.number, self.rows = pictures, number, rows
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Truth]:
+        pictures, row = self.pictures, int(self.rows[position])
+        random = np.random.default_rng([pictures.profile.training.seed, self.number, position])
+        cfg, draw = pictures.profile.augment, pictures.draw
+        return pictures.item(augment.shown(pictures.scene(row), pictures.size_px, cfg, random, draw), row)
+
+
+class _Plain(Dataset[tuple[Tensor, Truth]]):
+    """Pictures as they are judged."""
+
+    def __init__(self, pictures: Pictures, rows: Ints) -> None:
+        self.pictures, self.rows = pictures, rows
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Truth]:
+        row = int(self.rows[index])
+        return self.pictures.item(augment.plain(self.pictures.scene(row), self.pictures.size_px), row)
+
+
+def _together(items: list[tuple[Tensor, Truth]]) -> Batch:
+    canvases, truths = zip(*items, strict=True)
+    return Batch(torch.stack(canvases), truths)
+
+
+class CutOuts:
+    """Cut-outs of the classes that are learned, by lot: classes evenly, then one of the class.
+
+    Args:
+        cfg: where they are.
+        class_names: C of them; cut-outs of others are left out.
+
+    Raises:
+        ConfigError: the table cannot be read, or has none of these classes.
+        TransientError: the storage does not answer.
+    """
+
+    def __init__(self, cfg: PasteConfig, class_names: Sequence[str]) -> None:
+        self.most = cfg.most
+        table = Location.of(cfg.cutouts)
+        folder, known = Location(table.uri.rpartition("/")[0]), label_tables.load(cfg.labels)
+        files: dict[int, list[str]] = {}
+        for _, row in texts.table(table, "a table of cut-outs", ("file", "class")):
+            name = known[row["class"]]
+            if name in class_names:
+                files.setdefault(class_names.index(name), []).append((folder / str(PurePosixPath(row["file"]))).uri)
+        if not files:
+            raise ConfigError(f"augment.paste: expected cut-outs of {', '.join(class_names)}, found none in {table}")
+        self.files: Mapping[int, list[str]] = files
+
+    def __call__(self, random: np.random.Generator) -> list[CutOut]:
+        """From one to ``most``."""
+        ids = sorted(self.files)
+        chosen = [ids[int(random.integers(len(ids)))] for _ in range(int(random.integers(1, self.most + 1)))]
+        return [CutOut(_cutout(each[int(random.integers(len(each)))]), at) for at in chosen if (each := self.files[at])]
+
+
+def _cutout(uri: str) -> Image:
+    """uint8[H, W, 4] RGB and alpha.
+
+    Raises:
+        ConfigError: no such picture, or it has no alpha.
+    """
+    try:
+        data = Location(uri).read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{uri}: no such cut-out; correct augment.paste.cutouts") from error
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
+        raise ConfigError(f"{uri}: expected a picture of 8 bits with alpha; correct augment.paste.cutouts")
+    turned: Image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8)
+    return turned

@@ -1,0 +1,157 @@
+"""Train a detector: labelled boxes in, a model card with its weights out; interrupted, it goes on where it was."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from artray import config
+from artray.detect.datasets import reading, splitting, tables
+from artray.detect.datasets.splitting import Looks
+from artray.detect.datasets.tables import Labelled
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.models import cards
+from artray.pipeline.progress import Reporter, Tally
+from artray.train import run
+from artray.train.cache import Cache, default_folder
+from artray.train.detectors import learners, plan
+from artray.train.detectors.folder import DetectorFolder
+from artray.train.detectors.profile import DetectorProfile
+
+
+def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = None) -> DetectorProfile:
+    """A detector's training's profile from a YAML file, or one of artray's.
+
+    Args:
+        profile: its file or name.
+        overrides: ``section.key=value``.
+        data: the folder that its sets' paths are below; None for the file's own, of a shipped one the current folder.
+
+    Raises:
+        ConfigError: it cannot be read, or a key is wrong.
+    """
+    known = run.shipped()
+    found = config.load_as(DetectorProfile, profile, overrides, known)
+    anchor = "." if str(profile) in known else str(Path(profile).absolute().parent)
+    root = data or anchor
+    sets = tuple(each.model_copy(update={"path": run.below(root, each.path)}) for each in found.data.sources)
+    cache = {"cache": run.below(anchor, found.data.cache)} if found.data.cache else {}
+    placed = found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **cache})})
+    paste = placed.augment.paste
+    if paste is None:
+        return placed
+    there = paste.model_copy(update={"cutouts": run.below(root, paste.cutouts)})
+    return placed.model_copy(update={"augment": placed.augment.model_copy(update={"paste": there})})
+
+
+def read(profile: DetectorProfile) -> Labelled:
+    """The pictures and boxes of all sets, each picture once.
+
+    Raises:
+        ConfigError: a set cannot be read, or none has a box of the profile's classes.
+    """
+    found = tables.merged([reading.read(source) for source in profile.data.sources])
+    wanted = set(profile.classes or ())
+    there = {name for name in found.boxes["class_name"].to_pylist() if name}
+    if not there or (wanted and not wanted & there):
+        first = f"; the first thing wrong: {found.left_out[0]}" if found.left_out else ""
+        names = ", ".join(profile.classes or ()) or "artray's classes"
+        raise ConfigError(f"data.sources: expected boxes of {names}, found none{first}")
+    return found
+
+
+def told(found: Labelled) -> dict[str, Any]:
+    """What the sets hold, to be shown: per set and class the boxes that were published and those that can be used."""
+    sets = [
+        {"set": title, "title": f"{listed:,} images listed", "note": "", "report": {}}
+        | {"counts": {"objects": {name: count.kept for name, count in tables.counts(found, title).items()}}}
+        for title, listed in found.listed
+    ]
+    return {"works": found.images.num_rows, "sets": sets, "left_out": list(found.left_out)}
+
+
+def train(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[str, Any]:
+    """Train in a folder, from the start or from where an earlier run was interrupted.
+
+    Args:
+        profile: what to train, with what.
+        out: the training's folder, on storage that all workers reach.
+        reporter: is told how far it is.
+
+    Returns:
+        What is in RUN/result.json, and ``folder``.
+
+    Raises:
+        ConfigError: the profile, the data or the folder cannot be used.
+        TransientError: something outside failed; run again to go on.
+    """
+    card = cards.load(profile.detector.card)
+    learners.check(card)
+    if "://" in (profile.data.cache or ""):
+        raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
+    folder = DetectorFolder(out)
+    return run.conduct(folder, profile, reporter, lambda: _begin(folder, profile, card, reporter))
+
+
+def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, reporter: Reporter) -> None:
+    """Read the boxes, prepare the pictures, split them, and write it all down."""
+    reporter.phase("reading boxes")
+    found = read(profile)
+    for line in tables.told(found):
+        reporter.note(line)
+    found, looks = _prepared(found, profile, reporter)
+    data = profile.data
+    split = splitting.split(
+        found, looks if data.near_bits is not None else None, data.val, data.test, data.near_bits or 0
+    )
+    for line in run.summary([*split.found.left_out, *split.found.mended]):
+        reporter.note(line)
+    used = {source.title: _used(source.label_map().classes.values()) for source in data.sources}
+    left_out = [*split.found.left_out, *split.found.mended]
+    folder.begin_boxes(profile, card, split.found.images, split.found.boxes, used, left_out)
+    labels, rows = folder.labels(), folder.rows()
+    for part, need in (
+        ("train", "learn from"),
+        ("val", "choose the epoch by; raise data.val, or give pictures a part"),
+    ):
+        if not len(labels.ids(rows[part])[1]):
+            folder.forget()
+            raise ConfigError(f"data.sources: expected boxes to {need}, got none in {len(rows[part]):,} pictures")
+    for name, count in plan.counts(labels, rows, plan.factors(labels, rows["train"], profile.balance)).items():
+        reporter.note(
+            f"{name}: {count['train']:,} boxes to learn from (in an epoch {count['epoch']:,}), {count['val']:,} to "
+            f"validate, {count['test']:,} to test"
+        )
+
+
+def _used(names: Any) -> list[str]:
+    return sorted({name for name in names if name})
+
+
+def _prepared(found: Labelled, profile: DetectorProfile, reporter: Reporter) -> tuple[Labelled, Looks]:
+    """Keep every picture in the cache, and see how it looks; what cannot be decoded is left out."""
+    from artray.train import launch
+
+    data = profile.data
+    folder = Path(data.cache).expanduser() if data.cache else default_folder()
+    names = found.images["image_id"].to_pylist()
+    works = pa.table({"work_id": names, "uri": found.images["uri"], "version": found.images["version"]})
+    tally = Tally(len(names))
+    reporter.start(tally, "preparing")
+
+    def each(pictures: int) -> None:
+        tally.add(pictures, {})
+        reporter.update(tally)
+
+    done = launch.prepared(works, Cache(folder, data.short_side_px), profile.workers.workers, each)
+    seen = {row["work_id"]: row for row in done.to_pylist()}
+    broken = {name: f"{row['error']}: {row['error_detail']}" for name, row in seen.items() if row["error"]}
+    left = found.without(broken)
+    rows = [seen[name] for name in left.images["image_id"].to_pylist()]
+    turned = np.isin(np.array(left.images["source"].to_pylist(), object), list(data.mirrored))
+    plain = np.array([row["near_hash"] for row in rows], np.uint64)
+    mirrored = np.array([row["mirrored_hash"] for row in rows], np.uint64)
+    return left, Looks(plain, np.where(turned, mirrored, np.uint64(0)))

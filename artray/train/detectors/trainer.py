@@ -1,0 +1,99 @@
+"""Training of detectors: which pictures an epoch shows, what a batch costs, and how validation is judged."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from artray.detect.found import Found, nothing
+from artray.metrics import detection
+from artray.train import sampling
+from artray.train.detectors import judging, plan
+from artray.train.detectors.labels import Labels
+from artray.train.detectors.learners import YoloxLearner
+from artray.train.detectors.pictures import Batch, Pictures
+from artray.train.detectors.profile import DetectorProfile
+from artray.train.exchange import Exchange
+from artray.train.loop import Loop, Shown
+from artray.train.losses import alone
+from artray.train.works import Ints
+
+
+class Trainer(Loop):
+    """Trains a detector; see :class:`artray.train.loop.Loop`.
+
+    Args:
+        profile: the training's.
+        learner: on its device.
+        pictures: of all rows.
+        labels: of all rows.
+        train: int64: rows that are learned from.
+        val: int64: rows that choose the epoch.
+        exchange: the other workers.
+    """
+
+    def __init__(
+        self,
+        profile: DetectorProfile,
+        learner: YoloxLearner,
+        pictures: Pictures,
+        labels: Labels,
+        train: Ints,
+        val: Ints,
+        exchange: Exchange,
+    ) -> None:
+        super().__init__(profile.training, profile.optimiser, learner, exchange, profile.chosen_by)
+        self.profile, self.learner, self.pictures, self.labels = profile, learner, pictures, labels
+        self.train, self.val = train, val
+        self.factors = plan.factors(labels, train, profile.balance)
+
+    def shown(self) -> Shown:
+        """The epoch, from the batch on where it was interrupted."""
+        rows = plan.epoch(self.factors, self.train, self.training.seed, self.epoch)
+        exchange = self.exchange
+        shares = list(sampling.batches(rows, self.training.batch_size, exchange.rank, exchange.workers))[self.batch :]
+        return Shown(len(rows), self.pictures.training(self.epoch, rows, shares))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The detector's loss."""
+        with self.autocast():
+            loss: Tensor = self.parallel(batch)
+        return loss
+
+    def validated(self) -> tuple[float, dict[str, float]]:
+        """The loss over validation, and COCO's figures by name."""
+        loss, found = self.found(self.val)
+        matches = judging.matches(self.labels, self.val, found)
+        return loss, detection.named(detection.evaluate(matches), self.labels.class_names)
+
+    def found(self, rows: Ints) -> tuple[float, list[Found]]:
+        """The mean loss over pictures, and what the judged network finds in each, pixels of the upright original.
+
+        Every worker sees a part, all get the whole.
+        """
+        learner, exchange = self.judged.eval(), self.exchange
+        assert isinstance(learner, YoloxLearner)  # an average's module is one, too
+        own, total = rows[exchange.rank :: exchange.workers], learner.total
+        size, losses, found = max(1, self.training.batch_size // exchange.workers), 0.0, list[Found]()
+        learner.total = alone  # workers may have other numbers of batches
+        try:
+            with torch.inference_mode():
+                for batch in self.pictures.validation(own, size):
+                    with self.autocast():
+                        levels = learner.network(learner.pictures(batch))
+                    losses += float(learner.loss(levels, batch)) * len(batch.truths)
+                    found += learner.found(levels, self.profile.test)
+        finally:
+            learner.total = total
+        upright = [self._upright(each, int(row)) for each, row in zip(found, own, strict=True)]
+        whole: list[Found] = [nothing()] * len(rows)
+        parts = exchange.gather((losses, upright))
+        for rank, (_, given) in enumerate(parts):
+            whole[rank :: exchange.workers] = given
+        return sum(each for each, _ in parts) / max(len(rows), 1), whole
+
+    def _upright(self, found: Found, row: int) -> Found:
+        """Boxes on the canvas, which shows a picture in its upper left, as boxes of the original, within it."""
+        width, height = self.labels.sizes_wh[row].tolist()
+        scale = max(width, height) / self.pictures.size_px
+        boxes = np.clip(found.boxes_xyxy * scale, 0, [width, height] * 2).astype(np.float32)
+        return found._replace(boxes_xyxy=boxes)
