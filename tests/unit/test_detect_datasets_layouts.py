@@ -115,6 +115,33 @@ def test_values_say_what_the_artist_and_the_work_are(tmp_path: Path) -> None:
         BoxSource(path="x", lists={"train": "a.txt"})
 
 
+def test_some_of_a_sets_pictures_are_taken(tmp_path: Path) -> None:
+    for name in ("images/Cubism/a.jpg", "images/Cubism/b.jpg", "images/Pop Art/c.jpg"):
+        picture(tmp_path / name)
+    images = [
+        image(1, "Cubism/a.jpg", artist="Anker"),
+        image(2, "Cubism/b.jpg"),
+        image(3, "Pop Art/c.jpg", artist="Ankers"),
+        image(4, "Pop Art/away.jpg"),
+    ]
+    given = [annotation(number, number, [10, 5, 20, 20]) for number in (1, 2, 3, 4, 5)]
+    given += [annotation(6, 3, [1, 1, 5, 5], category=9)]
+    path, styles = write_coco(tmp_path, images, given), {"file": "^(?P<style>[^/]+)/"}
+    cubism = read("coco", path, told=styles, only={"style": "Cubism"})
+    assert column(cubism, "image_id") == ["coco/Cubism/a.jpg", "coco/Cubism/b.jpg"]
+    assert cubism.listed == (("coco", 2),)
+    assert cubism.published["boxes"].to_pylist() == [3]  # two, and one of a picture that nothing is known of
+    assert told(cubism.left_out) == ["annotations.json: image 5: is not listed; its box with it"]
+    anker = read("coco", path, told=styles, only={"style": "Cubism|Pop Art", "artist": "Anker"})
+    assert column(anker, "image_id") == ["coco/Cubism/a.jpg"]  # all of the value must match
+    assert column(read("coco", path, only={"file": r".*/c\.jpg"}), "image_id") == ["coco/Pop Art/c.jpg"]
+    wanted = "coco: only: expected pictures with stile: Cubism, found none among 4; their values are artist, .*style"
+    with pytest.raises(ConfigError, match=wanted):
+        read("coco", path, told=styles, only={"stile": "Cubism"})
+    with pytest.raises(ValueError, match=r"style: expected a regular expression"):
+        BoxSource(path="x", only={"style": "a("})
+
+
 def test_lists_of_voc_and_of_people_art(tmp_path: Path) -> None:
     for name in ("style/a b.jpg", "style/c.jpg", "d.png", "e.jpg", "f.jpg"):
         picture(tmp_path / "JPEGImages" / name)

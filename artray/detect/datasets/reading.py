@@ -2,7 +2,7 @@
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,8 +30,8 @@ def read(source: BoxSource) -> Labelled:
     The images' files are opened for their sizes and their EXIF orientation; they are not decoded.
 
     Raises:
-        ConfigError: no such set or kind, labels of another form than the kind's, or a label that the source's labels do
-            not have (unless ``unknown: drop``); lists near names.
+        ConfigError: no such set or kind, labels of another form than the kind's, a label that the source's labels do
+            not have (unless ``unknown: drop``; lists near names), or no picture that the source takes.
         TransientError: the storage failed.
     """
     kind = reader(source.kind)
@@ -43,9 +43,32 @@ def read(source: BoxSource) -> Labelled:
     left_out = list[str]()
     entries = {entry.image_id: entry for entry in listing.entries(root, ArchiveConfig(), left_out.append)}
     gathered = _Gathered(source, kind, Shelf(place, folder, root, entries), left_out)
-    for picture in kind.read(gathered.shelf, source):
+    for picture in _taken(kind.read(gathered.shelf, source), source):
         gathered.add(picture)
     return gathered.tables()
+
+
+def _taken(found: Iterable[Picture], source: BoxSource) -> Iterator[Picture]:
+    """The pictures that the source takes, and what is told of without a file.
+
+    Raises:
+        ConfigError: there are pictures, but none that it takes.
+    """
+    taken, others, names = 0, 0, set[str]()
+    for picture in found:
+        values = source.values(picture.file, picture.values)
+        if not picture.file or source.takes(values):
+            taken += bool(picture.file)
+            yield picture
+        else:
+            others += 1
+            names |= values.keys()
+    if others and not taken:
+        wanted = ", ".join(f"{name}: {pattern}" for name, pattern in source.only.items())
+        raise ConfigError(
+            f"{source.title}: only: expected pictures with {wanted}, found none among {others:,}; their values are "
+            f"{', '.join(sorted(names))}"
+        )
 
 
 def _root(source: BoxSource, kind: Reader, folder: Location) -> Location:

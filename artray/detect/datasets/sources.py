@@ -36,6 +36,8 @@ class BoxSource(Section):
         frame: whether boxes refer to the ``upright`` picture or to how it is ``stored``; null for the kind's own way.
         told: what a value says: its name (``file`` is the picture's path) to a regular expression, whose named groups
             become values, such as {file: "/(?P<artist>[^_]+)_"}.
+        only: which of its pictures are taken: a value's name to a regular expression that all of the value matches,
+            such as {domain: art}. The others are as if they were not in the set.
         group: values of which the first that is not empty says what intervals resample together.
         duplicates: values, likewise, of reproductions of one work.
     """
@@ -52,18 +54,25 @@ class BoxSource(Section):
     first_px: Literal[0, 1] = 1
     frame: Literal["upright", "stored"] | None = None
     told: dict[str, str] = Field(default_factory=dict)
+    only: dict[str, str] = Field(default_factory=dict)
     group: tuple[str, ...] = ("group", "artist")
     duplicates: tuple[str, ...] = ("duplicates", "duplicate_group")
 
-    @field_validator("told")
+    @field_validator("told", "only")
     @classmethod
-    def _expressions(cls, told: dict[str, str]) -> dict[str, str]:
-        for name, pattern in told.items():
+    def _expressions(cls, given: dict[str, str]) -> dict[str, str]:
+        for name, pattern in given.items():
             try:
-                groups = re.compile(pattern).groupindex
+                re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{name}: expected a regular expression, got {pattern!r} ({error})") from error
-            if not groups:
+        return given
+
+    @field_validator("told")
+    @classmethod
+    def _groups(cls, told: dict[str, str]) -> dict[str, str]:
+        for name, pattern in told.items():
+            if not re.compile(pattern).groupindex:
                 raise ValueError(f"{name}: expected a group with a name, such as (?P<artist>...), got {pattern!r}")
         return told
 
@@ -114,6 +123,14 @@ class BoxSource(Section):
             if found := re.search(pattern, values.get(name, "")):
                 values |= {key: value for key, value in found.groupdict().items() if value}
         return values
+
+    def takes(self, values: Mapping[str, str]) -> bool:
+        """Whether a picture with these values is one of :attr:`only`.
+
+        >>> BoxSource(path="/set", only={"class": "horse|cow"}).takes({"class": "seahorse"})
+        False
+        """
+        return all(re.fullmatch(pattern, values.get(name, "")) for name, pattern in self.only.items())
 
 
 def _check(class_name: str | None, where: str) -> None:
