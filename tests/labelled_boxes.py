@@ -84,6 +84,11 @@ def write_csv(folder: Path, *lines: str, header: str = "file,x1,y1,x2,y2,label,s
     return folder / "boxes.csv"
 
 
+def write_photo_art_50(folder: Path, number: str, *lines: str) -> None:
+    (folder / "gt_bb").mkdir(parents=True, exist_ok=True)
+    (folder / "gt_bb" / f"{number}.txt").write_text("\n".join([*lines, ""]))
+
+
 def region(box: tuple[float, float, float, float], *names: str, **more: Any) -> dict[str, Any]:
     """Of a picture of 60 x 40 pixels: x, y, width and height in per cent."""
     value = dict(zip(("x", "y", "width", "height"), box, strict=True)) | {"rotation": 0, "rectanglelabels": [*names]}

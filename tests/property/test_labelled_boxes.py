@@ -106,6 +106,15 @@ def test_any_text_of_yolo(folder, lines):
 
 
 @CALM
+@given(lines=st.lists(st.tuples(st.sampled_from(["1a_1.jpg", "1p_1.jpg", ""]), LINES.map(" ".join)).map(" ".join)))
+def test_any_text_of_photo_art_50(folder, lines):
+    picture(folder / "1.dog" / "1a_1.jpg")
+    (folder / "gt_bb").mkdir(exist_ok=True)
+    (folder / "gt_bb" / "1.txt").write_text("\n".join(lines), encoding="utf-8", errors="replace")
+    check("photo-art-50", folder)
+
+
+@CALM
 @given(data=st.binary(max_size=60), kind=st.sampled_from(["csv", "coco", "label-studio", "voc"]))
 def test_any_bytes(folder, data, kind):
     (folder / "Annotations").mkdir(exist_ok=True)

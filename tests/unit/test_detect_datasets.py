@@ -30,6 +30,7 @@ from tests.labelled_boxes import (
     write_coco,
     write_csv,
     write_lists,
+    write_photo_art_50,
     write_tasks,
     write_voc,
 )
@@ -152,9 +153,9 @@ def test_a_size_says_what_boxes_refer_to(tmp_path: Path) -> None:
 
 
 def test_without_a_size_each_kind_has_its_own_way(tmp_path: Path) -> None:
-    """COCO, YOLO, Label Studio and our tables refer to the upright picture, VOC and Open Images to the stored one."""
+    """COCO, YOLO, Label Studio and our tables refer to the upright picture, the others to the stored one."""
     turned = (5, 30, 25, 50)
-    for name in ("a.jpg", "images/a.jpg", "JPEGImages/a.jpg", "yolo/a.jpg", "open/a.jpg"):
+    for name in ("a.jpg", "images/a.jpg", "JPEGImages/a.jpg", "yolo/a.jpg", "open/a.jpg", "50/1.dog/1p_1.jpg"):
         picture(tmp_path / name, orientation=6)
     coco = write_coco(tmp_path, [{"id": 1, "file_name": "a.jpg"}], [annotation(1, 1, [10, 5, 20, 20])])
     write_voc(tmp_path, "a", None, voc_object((6, 31, 25, 50)))
@@ -162,6 +163,7 @@ def test_without_a_size_each_kind_has_its_own_way(tmp_path: Path) -> None:
     (tmp_path / "yolo" / "classes.txt").write_text("dog\nperson\n")
     rows = f"a,dog,{5 / 40},{25 / 40},{30 / 60},{50 / 60}"
     (tmp_path / "open" / "annotations-bbox.csv").write_text(f"ImageID,LabelName,XMin,XMax,YMin,YMax\n{rows}\n")
+    write_photo_art_50(tmp_path / "50", "1", "1p_1.jpg 6 31 20 20")
     plain = region(PER_CENT, "dog")
     plain.pop("original_width")
     found = {
@@ -169,6 +171,7 @@ def test_without_a_size_each_kind_has_its_own_way(tmp_path: Path) -> None:
         "voc": read("voc", tmp_path),
         "yolo": read("yolo", tmp_path / "yolo"),
         "open-images": read("open-images", tmp_path / "open"),
+        "photo-art-50": read("photo-art-50", tmp_path / "50"),
         "label-studio": read("label-studio", write_tasks(tmp_path, task(1, "a.jpg", [plain]))),
         "csv": read("csv", write_csv(tmp_path, "a.jpg,10,5,30,25,dog,,")),
     }

@@ -23,6 +23,7 @@ from tests.labelled_boxes import (
     voc_object,
     write_coco,
     write_csv,
+    write_photo_art_50,
     write_tasks,
     write_voc,
 )
@@ -227,6 +228,38 @@ def test_open_images_boxes_what_it_verified(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"expected a table \*annotations-bbox\.csv"):
         read("open-images", tmp_path / "empty")
+
+
+def test_photo_art_50_as_it_is_published(tmp_path: Path) -> None:
+    for name in ("1.dog/1a_0001.jpg", "1.dog/1p_0001.jpg", "1.dog/1p_0002.jpg", "3.person/3.a_1.jpg", "other/a.jpg"):
+        picture(tmp_path / name)
+    lines = "1a_0001.jpg 1 1 60 40", "1p_0001.jpg 11 6 20 20\r", "", "1a_0001.jpg 11 6 20 20", "1p_0003.jpg 1 1 2 2"
+    write_photo_art_50(tmp_path, "1", *lines)
+    write_photo_art_50(tmp_path, "2", "2a_0001.jpg 1 1 2 2")
+    write_photo_art_50(tmp_path, "3", "3.a_1.jpg 11 6 20", "3.a_1.jpg 11 6 20 x", "3.a_1.jpg 11 6 20 20 20")
+    found = read("photo-art-50", tmp_path)
+    assert boxes(found) == [
+        ("1.dog/1a_0001.jpg", "dog", 0, 0, 60, 40),
+        ("1.dog/1a_0001.jpg", "dog", *BOX),
+        ("1.dog/1p_0001.jpg", "dog", *BOX),
+    ]
+    assert column(found, "labelled") == [["dog"], ["dog"], ["persons (others)"]]  # a picture's own class alone
+    assert told(found.left_out) == [
+        f"gt_bb/1.txt line 5 (1.dog/1p_0003.jpg): no such picture below {tmp_path}; its box with it",
+        "gt_bb/2.txt: expected pictures in a folder 2.CLASS, found none",
+        "gt_bb/3.txt line 1: expected four numbers as its corners, got something else",
+        "gt_bb/3.txt line 2: expected four numbers as its corners, got something else",
+        f"gt_bb/3.txt line 3 (3.person/3.a_1.jpg 11): no such picture below {tmp_path}; its box with it",
+        "1.dog/1p_0002.jpg: expected boxes of it in gt_bb/1.txt, found none",
+    ]
+    art = read("photo-art-50", tmp_path, only={"domain": "art"})
+    assert column(art, "image_id") == ["photo-art-50/1.dog/1a_0001.jpg", "photo-art-50/3.person/3.a_1.jpg"]
+    dogs = read("photo-art-50", tmp_path, only={"class": "dog", "domain": "photo"})
+    assert column(dogs, "image_id") == ["photo-art-50/1.dog/1p_0001.jpg"]
+    with pytest.raises(
+        ConfigError, match=r"expected Photo-Art-50's folder, with gt_bb/002\.txt and others, found none"
+    ):
+        read("photo-art-50", tmp_path / "1.dog")
 
 
 def test_label_studio_turns_and_annotators(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from artray.detect.datasets import reading, splitting, tables
@@ -72,6 +73,37 @@ def test_byzart() -> None:
         "persons (others)": 1162,
         NO_CLASS: 2750,
     }
+
+
+def test_photo_art_50() -> None:
+    """Its repository's checkout, which ARTRAY_PHOTO_ART_50 names."""
+    checkout = os.environ.get("ARTRAY_PHOTO_ART_50")
+    if not checkout:
+        pytest.skip("ARTRAY_PHOTO_ART_50 names no checkout of Photo-Art-50")
+    source = BoxSource(kind="photo-art-50", path=checkout, labels="photo-art-50")
+    found = reading.read(source)
+    assert (found.images.num_rows, found.boxes.num_rows) == (5375, 5703)
+    assert (found.left_out, found.mended) == ((), ())  # counted from 1, no box reaches beyond its picture
+    assert len({row["label"] for row in found.published.to_pylist()}) == 50
+    counts = tables.counts(found, "photo-art-50")
+    assert {name: count.kept for name, count in counts.items()} == {
+        "persons (others)": 224,
+        "horse": 101,
+        "animals (others)": 1041,
+        "flower": 126,
+        "fish": 139,
+        "ship": 135,
+        "building": 323,
+        "structures (others)": 221,
+        "face": 112,
+        NO_CLASS: 3281,
+    }
+    assert all(count.kept == count.published for count in counts.values())
+    turned = found.boxes.filter(pc.match_substring(found.boxes["image_id"], "158p_0028"))  # the only one: orientation 6
+    assert [turned[name].to_pylist() for name in tables.CORNERS] == [[119], [68], [338], [216]]
+    for domain, images, boxes in (("art", 2699, 2883), ("photo", 2676, 2820)):
+        part = reading.read(source.model_copy(update={"only": {"domain": domain}}))
+        assert (part.images.num_rows, part.boxes.num_rows) == (images, boxes)
 
 
 def test_people_art() -> None:

@@ -7,6 +7,7 @@
 | `yolo`         | a folder or its data.yaml; a text per picture      | upright, as Ultralytics reads it              |
 | `open-images`  | a folder with ...annotations-bbox.csv, or that     | stored                                        |
 | `label-studio` | a project's JSON export; pictures in images/       | upright, unless its size says: stored          |
+| `photo-art-50` | its folder, of a folder per class and gt_bb        | stored                                        |
 | `csv`          | a table of your own                                | upright, unless its size says: stored          |
 
 A picture is stored turned or mirrored where its EXIF orientation is not 1. Where a published size fits only one of the

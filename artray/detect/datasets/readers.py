@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from artray.detect.datasets import coco, flat, label_studio, open_images, voc, yolo
+from artray.detect.datasets import coco, flat, label_studio, open_images, photo_art_50, voc, yolo
 from artray.detect.datasets.frames import Frame
 from artray.detect.datasets.published import Picture, Shelf
 from artray.detect.datasets.sources import BoxSource
@@ -25,6 +25,7 @@ READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
         "csv": Reader(flat.read, "upright", ""),
         "label-studio": Reader(label_studio.read, "upright", "images"),
         "open-images": Reader(open_images.read, "stored", ""),
+        "photo-art-50": Reader(photo_art_50.read, "stored", ""),
         "voc": Reader(voc.read, "stored", "JPEGImages"),
         "yolo": Reader(yolo.read, "upright", ""),
     }
