@@ -161,7 +161,7 @@ def evaluate(
     ] = None,
     boxes: Annotated[str | None, typer.Option(help="Labelled boxes, to judge objects instead.")] = None,
     kind: Annotated[
-        str, typer.Option(help="Of the boxes: coco, csv, label-studio, open-images, photo-art-50, voc or yolo.")
+        str, typer.Option(help="Of the boxes: coco, csv, label-studio, open-images, photo-art-50, store, voc or yolo.")
     ] = "coco",
     label_map: Annotated[
         str | None, typer.Option(help="What their labels are called here: coco, pascal-voc, ..., or a CSV file.")

@@ -8,16 +8,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from artray.detect.datasets import reading, tables
+from artray.detect.datasets.readers import reader
 from artray.detect.datasets.sources import BoxSource
 from artray.detect.datasets.truths import truths
 from artray.errors import ArtrayError, ConfigError
 from artray.metrics import detection, detection_errors
 from artray.metrics.classification import RESAMPLES
 from artray.metrics.matching import RIGHT, WRONG, Predictions, Truths, match
-from artray.store import find, sheet, show, views
+from artray.store import objects, sheet, show
 from artray.store.layout import Store
 from artray.store.pictures import Pictures
-from artray.store.records import Records
 from artray.taxonomy import CATEGORY
 
 SHEET: Final = 10
@@ -36,7 +36,8 @@ def evaluate(
 
     Args:
         store: whose records. An image is known by its URI, by its image_id, or by its file's name.
-        source: the boxes. Its pictures are looked for in the store's archive unless it says where they are.
+        source: the boxes. Its pictures are looked for in the store's archive unless it says where they are, as another
+            store does.
         resamples: of the bootstrap.
         score_min: the errors' kinds are told of boxes with this score or more, in [0, 1].
 
@@ -52,7 +53,8 @@ def evaluate(
         TransientError: the storage failed.
     """
     archive = (store.read_json("store.json") or {}).get("archive")
-    found = reading.read(source if source.images or not archive else source.model_copy(update={"images": archive}))
+    placed = source.images or not archive or reader(source.kind).places
+    found = reading.read(source if placed else source.model_copy(update={"images": archive}))
     names = _classes(source, found)
     judged = truths(found, names)
     rows = {row["image_id"]: row for row in found.images.to_pylist()}
@@ -155,7 +157,7 @@ def _ranked(
     told = []
     for at in chosen:
         own = shown.image_ids == at
-        objects = [
+        drawn = [
             {"class_name": names[class_id], "category": CATEGORY[names[class_id]], "score": score}
             | dict(zip(tables.CORNERS, box, strict=True))
             for class_id, score, box in zip(
@@ -164,16 +166,13 @@ def _ranked(
         ]
         kept = {key: records[at][key] for key in ("image_id", "uri", "version", "width_px", "height_px")}
         counts = {"right": int(right[at]), "wrong": int(wrong[at]), "missed": int(missed[at])}
-        told.append(kept | counts | {"objects": objects, "labelled": there.boxes_xyxy[there.image_ids == at].tolist()})
+        told.append(kept | counts | {"objects": drawn, "labelled": there.boxes_xyxy[there.image_ids == at].tolist()})
     return told
 
 
 def _records(store: Store) -> dict[str, dict[str, Any]]:
     """Every good record by its URI, image_id and file name; the first of a name counts."""
-    with views.opened(Records.open(store)) as connection:
-        rows = find.works(
-            connection, "SELECT image_id, uri, version, width_px, height_px, objects FROM works WHERE error = ''", []
-        )
+    rows = list(objects.good(store, ("image_id", "uri", "version", "width_px", "height_px", "objects")))
     known: dict[str, dict[str, Any]] = {}
     for key in ("uri", "image_id"):
         known |= {row[key]: row for row in rows}

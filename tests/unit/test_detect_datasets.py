@@ -175,7 +175,7 @@ def test_without_a_size_each_kind_has_its_own_way(tmp_path: Path) -> None:
         "label-studio": read("label-studio", write_tasks(tmp_path, task(1, "a.jpg", [plain]))),
         "csv": read("csv", write_csv(tmp_path, "a.jpg,10,5,30,25,dog,,")),
     }
-    assert set(found) == set(readers.READERS)
+    assert set(found) == set(readers.READERS) - {"store"}  # whose records have a size
     for kind, each in found.items():
         assert np.allclose([row[2:] for row in boxes(each)], [BOX]), kind
     told_so = read("csv", write_csv(tmp_path, f"a.jpg,{','.join(map(str, turned))},dog,,"), frame="stored")

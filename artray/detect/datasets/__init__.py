@@ -8,6 +8,7 @@
 | `open-images`  | a folder with ...annotations-bbox.csv, or that     | stored                                        |
 | `label-studio` | a project's JSON export; pictures in images/       | upright, unless its size says: stored          |
 | `photo-art-50` | its folder, of a folder per class and gt_bb        | stored                                        |
+| `store`        | a store: what artray found, where it found it      | upright                                       |
 | `csv`          | a table of your own                                | upright, unless its size says: stored          |
 
 A picture is stored turned or mirrored where its EXIF orientation is not 1. Where a published size fits only one of the

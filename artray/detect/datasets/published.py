@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from artray.archive.listing import Entry
+from artray.detect.datasets.frames import Seen
 from artray.location import Location
 
 Corners: TypeAlias = tuple[float, float, float, float]
@@ -31,6 +32,13 @@ class Box(NamedTuple):
     problem: str = ""  # why it cannot be used
 
 
+class Known(NamedTuple):
+    """A picture's file, and what would be read from its header."""
+
+    entry: Entry
+    seen: Seen
+
+
 class Picture(NamedTuple):
     """One picture: where it is told of, its path below the pictures' folder, and what is told."""
 
@@ -43,6 +51,7 @@ class Picture(NamedTuple):
     fractions: bool = False  # the corners' unit
     exhaustive: tuple[str, ...] | None = None  # labels of which every object has a box; None: all of the set's
     problem: str = ""  # why it cannot be used
+    known: Known | None = None  # where it is; None: below the pictures' folder
 
 
 class Shelf(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from artray.detect.datasets import coco, flat, label_studio, open_images, photo_art_50, voc, yolo
+from artray.detect.datasets import coco, flat, label_studio, open_images, photo_art_50, stored, voc, yolo
 from artray.detect.datasets.frames import Frame
 from artray.detect.datasets.published import Picture, Shelf
 from artray.detect.datasets.sources import BoxSource
@@ -17,6 +17,7 @@ class Reader(NamedTuple):
     read: Callable[[Shelf, BoxSource], Iterator[Picture]]
     frame: Frame  # what boxes refer to where a published size does not say
     images: str  # the folder of pictures, where there is one of this name
+    places: bool = False  # whether the labels themselves say where each picture is
 
 
 READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
@@ -26,6 +27,7 @@ READERS: Final[MappingProxyType[str, Reader]] = MappingProxyType(
         "label-studio": Reader(label_studio.read, "upright", "images"),
         "open-images": Reader(open_images.read, "stored", ""),
         "photo-art-50": Reader(photo_art_50.read, "stored", ""),
+        "store": Reader(stored.read, "upright", "", places=True),
         "voc": Reader(voc.read, "stored", "JPEGImages"),
         "yolo": Reader(yolo.read, "upright", ""),
     }

@@ -27,7 +27,8 @@ from artray.train.works import PARTS
 def read(source: BoxSource) -> Labelled:
     """A set's images and boxes.
 
-    The images' files are opened for their sizes and their EXIF orientation; they are not decoded.
+    The images' files are opened for their sizes and their EXIF orientation, unless a store knows these; they are not
+    decoded.
 
     Raises:
         ConfigError: no such set or kind, labels of another form than the kind's, a label that the source's labels do
@@ -41,7 +42,9 @@ def read(source: BoxSource) -> Labelled:
         raise ConfigError(f"{place}: expected labelled boxes of kind {source.kind}, found nothing there")
     root = _root(source, kind, folder)
     left_out = list[str]()
-    entries = {entry.image_id: entry for entry in listing.entries(root, ArchiveConfig(), left_out.append)}
+    unlisted = kind.places and source.images is None
+    found = () if unlisted else listing.entries(root, ArchiveConfig(), left_out.append)
+    entries = {entry.image_id: entry for entry in found}
     gathered = _Gathered(source, kind, Shelf(place, folder, root, entries), left_out)
     for picture in _taken(kind.read(gathered.shelf, source), source):
         gathered.add(picture)
@@ -155,13 +158,13 @@ class _Gathered:
             return picture.problem
         if part not in ("", *PARTS):
             return f"split: expected {', '.join(PARTS)} or nothing, got {part!r}"
-        entry = self.shelf.entries.get(_plain(picture.file))
+        entry = picture.known.entry if picture.known else self.shelf.entries.get(_plain(picture.file))
         if entry is None:
             return f"no such picture below {self.shelf.root}"
         if entry.uri in self.images:
             return "is named a second time; the first one counts"
         try:
-            return entry, pictures.seen(entry)
+            return entry, picture.known.seen if picture.known else pictures.seen(entry)
         except RowError as error:
             return str(error)
 

@@ -33,6 +33,9 @@ class BoxSource(Section):
         lists: of kind voc, files that list a part's pictures, where they are not ImageSets/Main/PART.txt.
         first_px: of kind voc, 1 where pixels are counted from 1 and a box's last one is in it, as in Pascal VOC; 0
             where corners are measured from 0, as many tools write them.
+        score_min: of kind store, what an object must score to be one, in [0, 1]; null takes all.
+        ignore_min: of kind store, in [0, score_min]: objects that score less than score_min, but so much, are neither
+            learned nor denied; null knows no such.
         frame: whether boxes refer to the ``upright`` picture or to how it is ``stored``; null for the kind's own way.
         told: what a value says: its name (``file`` is the picture's path) to a regular expression, whose named groups
             become values, such as {file: "/(?P<artist>[^_]+)_"}.
@@ -52,6 +55,8 @@ class BoxSource(Section):
     part: Literal["train", "val", "test"] | None = None
     lists: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
     first_px: Literal[0, 1] = 1
+    score_min: float | None = Field(None, ge=0, le=1)
+    ignore_min: float | None = Field(None, ge=0, le=1)
     frame: Literal["upright", "stored"] | None = None
     told: dict[str, str] = Field(default_factory=dict)
     only: dict[str, str] = Field(default_factory=dict)
@@ -80,6 +85,11 @@ class BoxSource(Section):
     def _of_the_kind(self) -> "BoxSource":
         if self.lists and self.kind != "voc":
             raise ValueError(f"lists: expected only with the kind voc, got {self.kind}")
+        for name in ("score_min", "ignore_min"):
+            if getattr(self, name) is not None and self.kind != "store":
+                raise ValueError(f"{name}: expected only with the kind store, got {self.kind}")
+        if self.ignore_min is not None and self.ignore_min > (self.score_min or 0.0):
+            raise ValueError(f"ignore_min: expected at most score_min, {self.score_min}, got {self.ignore_min}")
         return self
 
     @property
@@ -118,7 +128,7 @@ class BoxSource(Section):
 
     def values(self, file: str, given: Mapping[str, str]) -> dict[str, str]:
         """A picture's values, and what they say by :attr:`told`."""
-        values = {"file": file} | dict(given)
+        values = dict(given) | {"file": file}
         for name, pattern in self.told.items():
             if found := re.search(pattern, values.get(name, "")):
                 values |= {key: value for key, value in found.groupdict().items() if value}
