@@ -57,6 +57,11 @@ def evaluate(
     found = reading.read(source if placed else source.model_copy(update={"images": archive}))
     names = _classes(source, found)
     judged = truths(found, names)
+    if found.images.num_rows and not judged.image_ids:
+        raise ConfigError(
+            f"--boxes {source.path}: expected pictures in which every one of {', '.join(names)} is labelled, found "
+            "none; judge fewer classes at once, with a label map that leaves the others empty"
+        )
     rows = {row["image_id"]: row for row in found.images.to_pylist()}
     records = _records(store)
     known = [

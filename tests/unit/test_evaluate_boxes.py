@@ -16,6 +16,7 @@ from artray.errors import ConfigError
 from artray.store import evaluate_boxes
 from artray.store.layout import Store, create_store
 from artray.store.records import Records
+from tests.labelled_boxes import write_photo_art_50
 
 SIZE_WH = (100, 80)
 DOG, BOAT, BUS = 18, 9, 6
@@ -112,6 +113,20 @@ def test_a_table_of_ones_own_is_judged_for_what_it_has_boxes_of(store: Store, tm
     told = evaluate_boxes.evaluate(store, BoxSource(kind="csv", path=str(path)), resamples=0)
     assert (told["classes"], told["images"], told["fine"]["ap50"]) == (["dog"], 2, 1.0)
     assert [entry["wrong"] for entry in told["looked_at"]] == [0]  # the ship is nothing that the table speaks of
+
+
+def test_sets_of_one_class_a_picture_are_judged_a_class_at_a_time(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    for number, name in (("1", "dog"), ("2", "cat")):
+        (folder / f"{number}.{name}").mkdir()
+        Image.new("RGB", SIZE_WH).save(folder / f"{number}.{name}" / "one.png")
+        write_photo_art_50(folder, number, "one.png 11 11 40 40")
+    source = BoxSource(kind="photo-art-50", path=str(folder), labels={"dog": "dog", "cat": "cat"})
+    with pytest.raises(ConfigError, match=r"expected pictures in which every one of cat, dog is labelled, found none"):
+        evaluate_boxes.evaluate(store, source, resamples=0)
+    dogs = source.model_copy(update={"labels": {"dog": "dog", "cat": None}})
+    told = evaluate_boxes.evaluate(store, dogs, resamples=0)
+    assert (told["images"], told["fine"]["ap50 dog"]) == (1, 1.0)
 
 
 def test_the_command_prints_tables_and_json(store: Store, coco: Path) -> None:
