@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from artray.errors import ConfigError
 from artray.train import optimisers
 from artray.train.exchange import Exchange
+from artray.train.optimisers import Group
 from artray.train.profile import EpochsConfig, OptimiserConfig
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -67,6 +68,7 @@ class Loop(abc.ABC):
         network: with random or pretrained weights, on its device; what it trains of them has gradients.
         exchange: the other workers.
         chosen_by: the metric of validation that chooses the epoch.
+        groups: weights that learn at rates of their own; None: all that have gradients, at one.
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class Loop(abc.ABC):
         network: nn.Module,
         exchange: Exchange,
         chosen_by: str,
+        groups: Sequence[Group] | None = None,
     ) -> None:
         self.training, self.cfg, self.network, self.exchange = training, optimiser, network, exchange
         self.chosen_by = chosen_by
         self.device = next(network.parameters()).device
         self.parallel = _parallel(network, exchange, self.device)
-        self.optimiser = optimisers.optimiser(optimiser, [each for each in network.parameters() if each.requires_grad])
+        self.optimiser = optimisers.optimiser(optimiser, groups or optimisers.trained(network))
         self.scheduler = optimisers.scheduler(optimiser, self.optimiser, training.epochs)
         self.averaged = None if optimiser.ema_decay is None else optimisers.averaged(network, optimiser.ema_decay)
         self.history: list[Result] = []

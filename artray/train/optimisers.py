@@ -1,8 +1,8 @@
 """Optimisers, learning rates and averages of weights: torch's, by their names in a profile."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,7 +11,20 @@ from torch.optim import swa_utils
 from artray.train.profile import OptimiserConfig
 
 
-def optimiser(cfg: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+class Group(NamedTuple):
+    """Weights that learn at a rate of their own."""
+
+    parameters: list[nn.Parameter]
+    factor: float = 1.0
+    """Of the profile's rate."""
+
+
+def trained(module: nn.Module) -> list[Group]:
+    """All of a module's weights that have gradients, at one rate."""
+    return [Group([each for each in module.parameters() if each.requires_grad])]
+
+
+def optimiser(cfg: OptimiserConfig, groups: Sequence[Group]) -> torch.optim.Optimizer:
     """What changes weights after every batch."""
     kinds = {
         "adam": torch.optim.Adam,
@@ -20,9 +33,10 @@ def optimiser(cfg: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.opt
         "sgd": torch.optim.SGD,
     }
     own: dict[str, Any] = {"momentum": cfg.momentum} if cfg.name == "sgd" else {}
-    if cfg.name != "adadelta" and parameters and parameters[0].is_cuda:
+    if cfg.name != "adadelta" and any(each.is_cuda for group in groups for each in group.parameters):
         own["fused"] = True  # one kernel for all parameters
-    made: torch.optim.Optimizer = kinds[cfg.name](parameters, lr=cfg.lr, weight_decay=cfg.weight_decay, **own)
+    parts = [{"params": group.parameters, "lr": cfg.lr * group.factor} for group in groups if group.parameters]
+    made: torch.optim.Optimizer = kinds[cfg.name](parts, lr=cfg.lr, weight_decay=cfg.weight_decay, **own)
     return made
 
 

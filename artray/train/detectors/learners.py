@@ -20,6 +20,7 @@ from artray.train.detectors.pictures import Batch
 from artray.train.detectors.profile import DetectorProfile, JudgeConfig
 from artray.train.exchange import Exchange
 from artray.train.losses import Total, alone
+from artray.train.optimisers import Group
 
 SIZE_PX: Final = 416
 """Of the canvas, where neither profile nor card say another. Source: Ge et al. 2021, of the nano."""
@@ -56,6 +57,12 @@ class YoloxLearner(nn.Module):
                 if isinstance(each, nn.BatchNorm2d):
                     each.eval()
         return self
+
+    def groups(self) -> list[Group]:
+        """What is trained: what tells classes apart may learn at a rate of its own."""
+        own = [each for name, each in self.network.named_parameters() if ".classes." in name]
+        rest = [each for each in self.parameters() if each.requires_grad and all(each is not other for other in own)]
+        return [Group(rest), Group(own, self.cfg.classes_lr)]
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss of a batch, a scalar."""

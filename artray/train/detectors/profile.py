@@ -62,6 +62,7 @@ class DetectorConfig(Section):
         frozen_stages: so many of the trunk's stages are left as they are, from the picture's side on.
         norms: whether batch norms take the statistics of batches (``trained``) or keep theirs (``frozen``): small
             batches and folded weights are better off with their own.
+        classes_lr: the learning rate of the layer that tells classes apart, in multiples of the others'.
         background_min: where a set has boxes of some classes only, whatever else is there counts as background this
             much, in [0, 1]: 0 denies nothing that was not looked for, 1 everything.
         box_loss: ``iou`` or ``giou``.
@@ -72,6 +73,7 @@ class DetectorConfig(Section):
     size_px: int | None = Field(None, ge=32, le=2048, multiple_of=32)
     frozen_stages: int = Field(0, ge=0, le=4)
     norms: Literal["trained", "frozen"] = "frozen"
+    classes_lr: float = Field(1.0, gt=0)
     background_min: Fraction = 0.0
     box_loss: Literal["iou", "giou"] = "iou"
 

@@ -41,7 +41,7 @@ class Trainer(Loop):
         val: Ints,
         exchange: Exchange,
     ) -> None:
-        super().__init__(profile.training, profile.optimiser, learner, exchange, profile.chosen_by)
+        super().__init__(profile.training, profile.optimiser, learner, exchange, profile.chosen_by, learner.groups())
         self.profile, self.learner, self.pictures, self.labels = profile, learner, pictures, labels
         self.train, self.val = train, val
         self.factors = plan.factors(labels, train, profile.balance)
