@@ -32,6 +32,14 @@ ERROR_KINDS: Final = (
 class ArtrayError(Exception):
     """Every error that artray raises on purpose."""
 
+    def plain(self) -> "ArtrayError":
+        """As it was raised: Ray Data adds lines of its own to what its workers raise; ours have one.
+
+        >>> ConfigError("card: expected a, got b\\nFailed to apply UDF transform after 1/1 attempts").plain()
+        ConfigError('card: expected a, got b')
+        """
+        return type(self)(str(self).partition("\n")[0])
+
 
 class ConfigError(ArtrayError):
     """The user's profile, card, path or argument is wrong. Wording: ``name: expected X, got Y``, then what to do."""
@@ -48,6 +56,10 @@ class RowError(ArtrayError):
 
     def __reduce__(self) -> tuple[type["RowError"], tuple[str, str]]:
         return RowError, (self.kind, self.detail)
+
+    def plain(self) -> "RowError":
+        """As it was raised."""
+        return RowError(self.kind, self.detail.partition("\n")[0])
 
 
 class TransientError(ArtrayError):

@@ -79,9 +79,9 @@ def _foreign(error: BaseException) -> ArtrayError:
     while seen is not None:
         cause = getattr(seen, "cause", None)
         if isinstance(cause, ArtrayError):
-            return cause
+            return cause.plain()
         if isinstance(seen, ArtrayError):
-            return seen
+            return seen.plain()
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, (RayError, ConnectionError)):
         return TransientError(f"ray: the cluster failed: {first_line(error)}; run again to resume")

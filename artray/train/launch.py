@@ -170,7 +170,7 @@ def _errors() -> Iterator[None]:
     except Exception as error:
         for cause in causes(error):
             if isinstance(cause, ArtrayError):
-                raise type(cause)(*cause.args) from error
+                raise cause.plain() from error
         raise TransientError(f"ray: {first_line(error)}; run again to go on from the last checkpoint") from error
 
 

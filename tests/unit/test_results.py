@@ -92,3 +92,12 @@ def test_a_failure_is_one_of_ours(raised: Exception, expected: type[Exception]) 
     with pytest.raises(expected, match=str(raised)):
         list(finished)
     assert not threads()
+
+
+def test_what_ray_adds_to_an_error_of_ours_is_not_told() -> None:
+    def run() -> Iterator[Done]:
+        raise ConfigError("card a: expected b, got c\nFailed to apply UDF transform after 1/1 attempts")
+        yield DONE
+
+    with pytest.raises(ConfigError, match=r"^card a: expected b, got c$"):
+        list(results.finished(run, threading.Event(), go_on))
