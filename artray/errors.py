@@ -33,9 +33,9 @@ class ArtrayError(Exception):
     """Every error that artray raises on purpose."""
 
     def plain(self) -> "ArtrayError":
-        """As it was raised: Ray Data adds lines of its own to what its workers raise; ours have one.
+        r"""As it was raised: Ray Data adds lines of its own to what its workers raise; ours have one.
 
-        >>> ConfigError("card: expected a, got b\\nFailed to apply UDF transform after 1/1 attempts").plain()
+        >>> ConfigError("card: expected a, got b\nFailed to apply UDF transform after 1/1 attempts").plain()
         ConfigError('card: expected a, got b')
         """
         return type(self)(str(self).partition("\n")[0])
