@@ -1,26 +1,20 @@
 """Batches of a detector's pictures on their canvases, with what they show."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from artray.detect import labels as label_tables
 from artray.detect.assign import Truth
-from artray.detect.composite import CutOut
-from artray.detect.datasets import texts
 from artray.detect.detector import Image
-from artray.errors import ConfigError
-from artray.location import Location
 from artray.train.detectors import augment
 from artray.train.detectors.augment import Scene
+from artray.train.detectors.cutouts import CutOuts
 from artray.train.detectors.labels import Labels
-from artray.train.detectors.profile import DetectorProfile, PasteConfig
+from artray.train.detectors.profile import DetectorProfile
 from artray.train.pictures import loaded
 from artray.train.sampling import Share
 from artray.train.works import Ints
@@ -104,52 +98,3 @@ class _Plain(Dataset[tuple[Tensor, Truth]]):
 def _together(items: list[tuple[Tensor, Truth]]) -> Batch:
     canvases, truths = zip(*items, strict=True)
     return Batch(torch.stack(canvases), truths)
-
-
-class CutOuts:
-    """Cut-outs of the classes that are learned, by lot: classes evenly, then one of the class.
-
-    Args:
-        cfg: where they are.
-        class_names: C of them; cut-outs of others are left out.
-
-    Raises:
-        ConfigError: the table cannot be read, or has none of these classes.
-        TransientError: the storage does not answer.
-    """
-
-    def __init__(self, cfg: PasteConfig, class_names: Sequence[str]) -> None:
-        self.most = cfg.most
-        table = Location.of(cfg.cutouts)
-        folder, known = Location(table.uri.rpartition("/")[0]), label_tables.load(cfg.labels)
-        files: dict[int, list[str]] = {}
-        for _, row in texts.table(table, "a table of cut-outs", ("file", "class")):
-            name = known[row["class"]]
-            if name in class_names:
-                files.setdefault(class_names.index(name), []).append((folder / str(PurePosixPath(row["file"]))).uri)
-        if not files:
-            raise ConfigError(f"augment.paste: expected cut-outs of {', '.join(class_names)}, found none in {table}")
-        self.files: Mapping[int, list[str]] = files
-
-    def __call__(self, random: np.random.Generator) -> list[CutOut]:
-        """From one to ``most``."""
-        ids = sorted(self.files)
-        chosen = [ids[int(random.integers(len(ids)))] for _ in range(int(random.integers(1, self.most + 1)))]
-        return [CutOut(_cutout(each[int(random.integers(len(each)))]), at) for at in chosen if (each := self.files[at])]
-
-
-def _cutout(uri: str) -> Image:
-    """uint8[H, W, 4] RGB and alpha.
-
-    Raises:
-        ConfigError: no such picture, or it has no alpha.
-    """
-    try:
-        data = Location(uri).read_bytes()
-    except FileNotFoundError as error:
-        raise ConfigError(f"{uri}: no such cut-out; correct augment.paste.cutouts") from error
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
-        raise ConfigError(f"{uri}: expected a picture of 8 bits with alpha; correct augment.paste.cutouts")
-    turned: Image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA), np.uint8)
-    return turned

@@ -18,7 +18,9 @@ from artray.pipeline.progress import Reporter, Tally
 from artray.train import run
 from artray.train.cache import Cache, default_folder
 from artray.train.detectors import learners, plan
+from artray.train.detectors.cutouts import CutOuts
 from artray.train.detectors.folder import DetectorFolder
+from artray.train.detectors.labels import class_names
 from artray.train.detectors.profile import DetectorProfile
 
 
@@ -100,6 +102,7 @@ def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, r
     """Read the boxes, prepare the pictures, split them, and write it all down."""
     reporter.phase("reading boxes")
     found = read(profile)
+    pasted = cut_outs(profile, found)
     for line in tables.told(found):
         reporter.note(line)
     found, looks = _prepared(found, profile, reporter)
@@ -107,10 +110,10 @@ def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, r
     split = splitting.split(
         found, looks if data.near_bits is not None else None, data.val, data.test, data.near_bits or 0
     )
-    for line in run.summary([*split.found.left_out, *split.found.mended]):
+    for line in run.summary([*split.found.left_out, *split.found.mended, *pasted]):
         reporter.note(line)
     used = {source.title: _used(source.label_map().classes.values()) for source in data.sources}
-    left_out = [*split.found.left_out, *split.found.mended]
+    left_out = [*split.found.left_out, *split.found.mended, *pasted]
     folder.begin_boxes(profile, card, split.found.images, split.found.boxes, used, left_out)
     labels, rows = folder.labels(), folder.rows()
     for part, need in (
@@ -125,6 +128,16 @@ def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, r
             f"{name}: {count['train']:,} boxes to learn from (in an epoch {count['epoch']:,}), {count['val']:,} to "
             f"validate, {count['test']:,} to test"
         )
+
+
+def cut_outs(profile: DetectorProfile, found: Labelled) -> list[str]:
+    """A line for every cut-out that cannot be used.
+
+    Raises:
+        ConfigError: none can.
+    """
+    paste = profile.augment.paste
+    return [] if paste is None else CutOuts(paste, class_names(found.boxes, profile.classes)).left_out
 
 
 def _used(names: Any) -> list[str]:
