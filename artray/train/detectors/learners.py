@@ -12,13 +12,14 @@ from artray.detect.detection_loss import Weights, detection_loss
 from artray.detect.found import Found, nothing
 from artray.detect.torchvision_engine import label_table
 from artray.errors import ConfigError
-from artray.models import weights
+from artray.models import registry, weights
 from artray.models.cards import Card
 from artray.taxonomy import coarse, fallback
 from artray.train.batch_norm import synchronised
 from artray.train.detectors.pictures import Batch
 from artray.train.detectors.profile import DetectorProfile, JudgeConfig
 from artray.train.exchange import Exchange
+from artray.train.loop import DTYPES
 from artray.train.losses import Total, alone
 from artray.train.optimisers import Group
 
@@ -77,8 +78,8 @@ class YoloxLearner(nn.Module):
 
     def pictures(self, batch: Batch) -> Tensor:
         """float[n, 3, S, S] on the network's device, channels innermost."""
-        device = next(self.network.parameters()).device
-        return batch.canvases.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+        like = next(self.network.parameters())
+        return batch.canvases.to(like.device, non_blocking=True).permute(0, 3, 1, 2).to(like.dtype)
 
     def found(self, levels: Sequence[Tensor], cfg: JudgeConfig) -> list[Found]:
         """What the network says as boxes, pixels of the canvas: each cell's best class only."""
@@ -116,11 +117,12 @@ def build(profile: DetectorProfile, card: Card, class_names: Sequence[str], exch
         tensors = yolox_engine.read(weights.fetch(card.weights["model"], owner=f"card {card.name}"))
         network = yolox_engine.build(len(class_names), yolox_weights.transfer(tensors, alike(card, class_names)))
     learner = YoloxLearner(network, profile, size_px(profile, card))
-    learner = learner.to(profile.workers.device).to(memory_format=torch.channels_last)
+    device = registry.check_device(profile.workers.device)
+    learner = learner.to(device=device, dtype=DTYPES[profile.training.precision]).to(memory_format=torch.channels_last)
     if exchange.workers > 1:
         learner.total = exchange.total
         if profile.detector.norms == "trained":
-            synchronised(learner, exchange.total, torch.device(profile.workers.device).type)
+            synchronised(learner, exchange.total, torch.device(device).type)
     return learner
 
 

@@ -202,8 +202,6 @@ class DetectorProfile(Section):
             raise ValueError(f"balance.weights: expected names of sources ({', '.join(titles)}), got {unknown!r}")
         if self.training.mixup:
             raise ValueError("training.mixup: expected 0: boxes are not mixed")
-        if self.training.precision == "float64":
-            raise ValueError("training.precision: expected float32 or bfloat16 of a detector, got float64")
         known = ("ap", "ap50", "ap75", *(f"{key} {name}" for name in CATEGORY for key in ("ap", "ap50", "ap75")))
         if self.chosen_by not in known:
             raise ValueError(f"training.choose_by: expected ap, ap50, ap75 or one with a class, got {self.chosen_by!r}")

@@ -1,0 +1,176 @@
+"""Training of detectors: what is learned, by one worker or several, resumed, and judged."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from artray.detect.found import Found
+from artray.models import cards
+from artray.train.detectors import judging, learners, plan
+from artray.train.detectors.labels import Boxed, Labels
+from artray.train.detectors.profile import BalanceBoxes
+from artray.train.exchange import alone
+from tests.boxes_training import COUNT, box, labels, profile, shared, trained, trainer
+
+
+def close(first: dict[str, Any], second: dict[str, Any], tolerance: float) -> bool:
+    """Whether two networks' parameters and statistics are the same."""
+    return all(
+        torch.allclose(first["network"][name].double(), second["network"][name].double(), rtol=0, atol=tolerance)
+        for name in first["network"]
+    )
+
+
+@pytest.mark.parametrize("norms", ["trained", "frozen"])
+def test_workers_that_share_batches_come_to_the_same_parameters(norms: str, tmp_path: Path) -> None:
+    # plain gradients: Adam would make steps of 1 of what is 0 but for rounding
+    cfg = profile(
+        detector={"norms": norms},
+        optimiser={"name": "sgd", "lr": 0.001, "ema_decay": 0.9, "warmup_batches": 3},
+        training={"batch_size": 18},  # of few pictures, statistics at four cells a picture multiply what rounding does
+    )
+    single = trained(cfg).state()
+    assert not close(single, trainer(cfg).state(), 1e-6)
+    for state in shared(cfg, 2, tmp_path):
+        assert close(state, single, 1e-7)
+        for mine, theirs in zip(state["history"], single["history"], strict=True):
+            assert mine["metrics"] == pytest.approx(theirs["metrics"])
+            assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-7)
+
+
+def test_a_training_resumed_in_mid_epoch_is_one_that_was_never_interrupted() -> None:
+    cfg = profile(optimiser={"ema_decay": 0.9, "warmup_batches": 4}, training={"epochs": 3, "checkpoint_batches": 2})
+    kept: list[dict[str, Any]] = []
+    whole = trainer(cfg)
+    while not whole.done:
+        whole.run_epoch(lambda: kept.append(copy.deepcopy(whole.state())))
+    resumed = trainer(cfg)
+    resumed.load(kept[1])
+    while not resumed.done:
+        resumed.run_epoch()
+    assert close(resumed.state(), whole.state(), 0.0)
+    without_seconds = [result._replace(seconds=0.0) for result in whole.history]
+    assert [result._replace(seconds=0.0) for result in resumed.history] == without_seconds
+
+
+def test_rectangles_are_learned() -> None:
+    cfg = profile(
+        training={"epochs": 24, "precision": "float32"},
+        optimiser={"lr": 0.003, "name": "adamw"},
+        augment={"cropped": 0, "toned": 0, "canvas_share": [0.9, 1.0]},
+        detector={"norms": "frozen"},
+    )
+    made = trained(cfg)
+    assert made.history[-1].loss < 0.75 * made.history[0].loss
+    assert made.history[-1].val_loss < 0.9 * made.history[0].val_loss
+    _, found = made.found(made.val)
+    assert len(found) == len(made.val)
+    for row, each in zip(made.val.tolist(), found, strict=True):
+        best = each.boxes_xyxy[each.scores.argmax()]
+        centre, wanted = (best[:2] + best[2:]) / 2, np.add(box(row)[:2], box(row)[2:]) / 2
+        assert np.abs(centre - wanted).max() < 20
+
+
+def test_frozen_stages_and_statistics_stay_and_classes_learn_at_a_rate_of_their_own() -> None:
+    cfg = profile(detector={"frozen_stages": 2, "norms": "frozen", "classes_lr": 10.0})
+    made = trainer(cfg)
+    before = copy.deepcopy(made.state()["network"])
+    assert [group["lr"] for group in made.optimiser.param_groups] == pytest.approx([0.01, 0.1])
+    made.run_epoch()
+    after = made.state()["network"]
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    frozen = {name for name in before if name.startswith(("network.trunk.stem", "network.trunk.stage2"))}
+    statistics = {name for name in before if "running_" in name or name.endswith("num_batches_tracked")}
+    assert frozen | statistics <= same
+    assert not {name for name in same - frozen - statistics if ".trunk.stage4" in name}
+
+
+def test_new_classes_start_from_what_is_like_them() -> None:
+    card = cards.load("yolox-nano-coco")
+    ids = {name: at for at, name in enumerate(card.classes)}
+    started = learners.alike(card, ["dog", "angel", "fruit", "ruins"])
+    assert started == [[ids["dog"]], [ids["person"]], [ids["banana"], ids["apple"], ids["orange"]], []]
+
+
+def known(**columns: Any) -> Labels:
+    """Two pictures: the first one's set tells angels from persons, the second one's does not."""
+    names = ("angel", "persons (others)", "dog")
+    boxes = np.array([[0.0, 0, 10, 10]])
+    values: dict[str, Any] = {
+        "class_names": names,
+        "boxed": (
+            Boxed(boxes, np.array([0]), np.zeros(1, bool)),
+            Boxed(boxes, np.array([1]), np.zeros(1, bool)),
+        ),
+        "sizes_wh": np.array([[20, 20]] * 2),
+        "labelled": np.array([[True, True, False]] * 2),
+        "told": np.array([[True, True, True], [False, True, True]]),
+        "judged": np.array([[True, True, False], [False, True, False]]),
+        "counts_as": np.array([[0, 1, -1], [1, 1, -1]]),
+        "sources": ("fine", "broad"),
+        "groups": ("a", "b"),
+    }
+    return Labels(**(values | columns))
+
+
+def test_a_prediction_counts_as_what_the_pictures_set_would_call_it() -> None:
+    angel = Found(np.array([[0, 0, 10, 10]], np.float32), np.array([0.9], np.float32), np.array([0]))
+    told = judging.report(known(), np.arange(2), [angel, angel], resamples=10)
+    assert {name: each["ap50"] for name, each in told["classes"].items()} == {"angel": 1.0, "persons (others)": 1.0}
+    assert told["sets"]["broad"]["classes"]["persons (others)"]["ap50"] == 1.0
+    assert told["coarse"]["ap50 persons"] == 1.0
+    person = angel._replace(class_ids=np.array([1]))
+    told = judging.report(known(), np.arange(2), [person, person], resamples=10)
+    assert told["sets"]["fine"]["classes"]["angel"]["ap50"] == 0.0
+    assert told["sets"]["broad"]["classes"]["persons (others)"]["ap50"] == 1.0
+
+
+def test_what_a_set_does_not_label_is_neither_right_nor_wrong() -> None:
+    both = Found(
+        np.array([[0, 0, 10, 10], [0, 0, 15, 15]], np.float32), np.array([0.5, 0.9], np.float32), np.array([0, 2])
+    )
+    told = judging.report(known(), np.arange(2), [both, both], resamples=0)
+    assert told["figures"]["ap50"] == 1.0
+    assert "dog" not in told["classes"]
+    assert judging.thresholds(known(), np.arange(2), [both, both]) == {"angel": 0.5, "persons (others)": 0.5}
+
+
+def test_ignored_boxes_count_neither_way() -> None:
+    boxed = (Boxed(np.array([[0.0, 0, 10, 10], [10, 10, 20, 20]]), np.array([0, 0]), np.array([False, True])),) * 2
+    found = Found(
+        np.array([[0, 0, 10, 10], [10, 10, 20, 20]], np.float32), np.array([0.5, 0.9], np.float32), np.array([0, 0])
+    )
+    told = judging.report(known(boxed=boxed), np.array([0]), [found], resamples=0)
+    assert (told["classes"]["angel"]["boxes"], told["classes"]["angel"]["ap50"]) == (1, 1.0)
+
+
+def test_an_epoch_shows_sets_as_often_as_they_weigh_and_empty_pictures_less() -> None:
+    there = labels()
+    nothing = Boxed(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool))
+    there = there._replace(
+        boxed=tuple(nothing if row % 3 == 0 else each for row, each in enumerate(there.boxed)),
+        sources=tuple("heavy" if row >= COUNT // 2 else "light" for row in range(COUNT)),
+    )
+    rows = np.arange(COUNT)
+    factors = plan.factors(there, rows, BalanceBoxes(weights={"heavy": 2.0}, empty=0.5))
+    assert factors[:4].tolist() == [0.5, 1.0, 1.0, 0.5]
+    assert factors[-3:].tolist() == [1.0, 2.0, 2.0]
+    shown = np.concatenate([plan.epoch(factors, rows, 0, number) for number in range(200)])
+    assert np.bincount(shown, minlength=COUNT) / 200 == pytest.approx(factors, abs=0.15)
+    assert plan.epoch(factors, rows, 0, 3).tolist() == plan.epoch(factors, rows, 0, 3).tolist()
+    counted = plan.counts(there, {"train": rows, "val": rows[:2], "test": rows[:0]}, factors)
+    assert counted["dog"]["train"] + counted["cat"]["train"] == 16
+    assert counted["dog"]["epoch"] + counted["cat"]["epoch"] == 24
+
+
+def test_every_worker_sees_its_own_part_of_a_batch() -> None:
+    made = trainer(profile())
+    assert made.exchange == alone() or made.exchange.workers == 1
+    shown = made.shown()
+    batches = list(shown.batches)
+    assert sum(len(batch.truths) for batch in batches) == shown.images == 18
+    assert {tuple(batch.canvases.shape[1:]) for batch in batches} == {(64, 64, 3)}
