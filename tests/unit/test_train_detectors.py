@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 
 from artray.detect.found import Found
+from artray.errors import ConfigError
 from artray.models import cards
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.labels import Boxed, Labels
-from artray.train.detectors.profile import BalanceBoxes
+from artray.train.detectors.profile import BalanceBoxes, DetectorProfile
 from artray.train.exchange import alone
 from tests.boxes_training import COUNT, box, labels, profile, shared, trained, trainer
 
@@ -174,3 +176,46 @@ def test_every_worker_sees_its_own_part_of_a_batch() -> None:
     batches = list(shown.batches)
     assert sum(len(batch.truths) for batch in batches) == shown.images == 18
     assert {tuple(batch.canvases.shape[1:]) for batch in batches} == {(64, 64, 3)}
+
+
+def keys() -> list[str]:
+    """Every key of a profile that is a detector's own."""
+    found = list[str]()
+    for section, field in DetectorProfile.model_fields.items():
+        model = field.annotation
+        if section in ("optimiser", "training", "workers", "name"):
+            continue
+        own = isinstance(model, type) and issubclass(model, BaseModel)
+        found += [f"{section}.{key}" for key in model.model_fields] if own else [section]  # type: ignore[union-attr]
+    return found
+
+
+@pytest.mark.parametrize("key", keys())
+def test_every_key_is_documented(key: str) -> None:
+    assert f"`{key}`" in (Path(__file__).parents[2] / "docs" / "training-detectors.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"classes": ["hound"]}, r"class: expected one of .*, got 'hound'"),
+        ({"classes": []}, "expected at least one, every one once"),
+        ({"balance": {"weights": {"sea": 2}}}, r"balance.weights: expected names of sources \(csv\), got 'sea'"),
+        ({"data": {"sources": [{"path": "a"}], "mirrored": ["sea"]}}, "mirrored: expected names of sources"),
+        ({"data": {"sources": [{"path": "a"}, {"path": "b"}]}}, "csv: expected each name once"),
+        ({"data": {"sources": [{"path": "a"}], "val": 0.6, "test": 0.4}}, "expected less than 1 together"),
+        ({"training": {"choose_by": "accuracy"}}, "training.choose_by: expected ap, ap50, ap75 or one with a class"),
+        ({"training": {"mixup": 0.2}}, "training.mixup: expected 0"),
+        ({"augment": {"crop_share": [0.5, 1.5]}}, "expected at most 1, got 1.5"),
+        ({"detector": {"size_px": 100}}, "multiple of 32"),
+        ({"workers": {"workers": 8}}, "expected at least two images for each of 8 workers"),
+    ],
+)
+def test_profiles_that_make_no_sense_are_refused(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises((ValueError, ConfigError), match=expected):
+        profile(**changes)
+
+
+def test_a_card_that_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"detector.card: expected one of the architecture yolox_nano .* got mtcnn"):
+        learners.check(cards.load("mtcnn"))
