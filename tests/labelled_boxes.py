@@ -1,15 +1,20 @@
 """Small sets of labelled boxes in each layout, and what is read of them."""
 
 import json
+import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from artray.archive.sample.encode import STORED, orientation_exif
-from artray.detect.datasets import reading, tables
+from artray.detect.datasets import reading, splitting, tables
 from artray.detect.datasets.sources import BoxSource
+from artray.detect.datasets.splitting import Looks
 from artray.detect.datasets.tables import Labelled
+from artray.train.cache import Cache
+from artray.train.prepare import Prepare
 
 LABELS = {"dog": "dog", "person": "persons (others)", "bicycle": None}
 UPRIGHT = (60, 40)
@@ -38,6 +43,13 @@ def boxes(found: Labelled) -> list[tuple[Any, ...]]:
 
 def column(found: Labelled, name: str) -> list[Any]:
     return list(found.images[name].to_pylist())
+
+
+def look(found: Labelled, mirrored: Collection[str] = ()) -> tuple[Labelled, Looks]:
+    """How a set's pictures look."""
+    works = found.images.select(["uri", "version"]).add_column(0, "work_id", found.images["image_id"])
+    with tempfile.TemporaryDirectory() as folder, Prepare(Cache(Path(folder), 256), 2**29) as prepare:
+        return splitting.look(found, prepare(works.to_pydict()), mirrored)
 
 
 def told(lines: tuple[str, ...]) -> list[str]:

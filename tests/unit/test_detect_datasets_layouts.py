@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artray.detect.datasets import reading, splitting
+from artray.detect.datasets import reading
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 from tests.labelled_boxes import (
@@ -15,6 +15,7 @@ from tests.labelled_boxes import (
     boxes,
     column,
     image,
+    look,
     picture,
     read,
     region,
@@ -305,7 +306,7 @@ def test_a_set_on_s3(s3_bucket: str, tmp_path: Path) -> None:
     found = reading.read(source)
     assert boxes(found) == [("a.jpg", "dog", *BOX)]
     assert column(found, "uri") == [f"s3://{s3_bucket}/set/images/a.jpg"]
-    seen, looks = splitting.look(found)
+    seen, looks = look(found)
     assert (seen.images.num_rows, len(looks.plain)) == (1, 1)
     assert told(found.left_out) == [
         f"annotations.json: image 2 (away.jpg): no such picture below s3://{s3_bucket}/set/images"

@@ -14,7 +14,7 @@ from artray.detect.datasets.sources import BoxSource
 from artray.detect.datasets.tables import NO_CLASS, Labelled
 from artray.detect.datasets.truths import truths
 from artray.train.works import PARTS
-from tests.labelled_boxes import column
+from tests.labelled_boxes import column, look
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "boxes"
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -50,7 +50,7 @@ def test_iconart_299() -> None:
 
 
 def test_iconart_299_holds_208_pictures_that_are_mirror_images_of_each_other() -> None:
-    found, looks = splitting.look(published("iconart", "iconart-299"), mirrored=["iconart-299"])
+    found, looks = look(published("iconart", "iconart-299"), mirrored=["iconart-299"])
     said = column(found, "duplicates")
     copies = [(a, b) for a, b in splitting.near(looks, 4) if said[a] == said[b]]
     assert len(copies) == 104

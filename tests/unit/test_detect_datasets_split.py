@@ -16,7 +16,7 @@ from artray.detect.datasets.tables import NO_CLASS, Labelled, merged
 from artray.detect.datasets.truths import truths, write_coco
 from artray.errors import ConfigError
 from artray.location import Location
-from tests.labelled_boxes import column, picture, read, told, voc_object, write_csv, write_voc
+from tests.labelled_boxes import column, look, picture, read, told, voc_object, write_csv, write_voc
 
 HEADER = "file,x1,y1,x2,y2,label,split,duplicates"
 
@@ -113,14 +113,14 @@ def test_pictures_are_looked_at_from_both_sides_where_a_set_is_said_to_be_mirror
     rows = [f"{name},1,1,5,5,dog,," for name in (*made, "cut.png")]
     found = reading.read(BoxSource(path=str(write_csv(tmp_path, *rows, header=HEADER)), name="turned"))
     assert found.images.num_rows == 4  # the header of the fourth is whole
-    seen, hashes = splitting.look(found, mirrored=["turned"])
+    seen, hashes = look(found, mirrored=["turned"])
     assert column(seen, "image_id") == ["turned/a.png", "turned/b.png", "turned/c.png"]
     assert [line.partition(": ")[0] for line in seen.left_out] == ["turned/cut.png"]
     assert splitting.near(hashes, 4) == [(0, 1)]
-    _, plain = splitting.look(found)
+    _, plain = look(found)
     assert plain.mirrored.tolist() == [0, 0, 0]
     assert splitting.near(plain, 4) == []
-    nothing, none = splitting.look(merged([]))
+    nothing, none = look(merged([]))
     assert (len(none.plain), splitting.split(nothing, none, 0.1, 0.1).groups) == (0, 0)
 
 

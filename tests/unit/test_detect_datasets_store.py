@@ -8,7 +8,7 @@ import pytest
 
 from artray import schema
 from artray.config import DetectConfig, FuseConfig, Profile
-from artray.detect.datasets import reading, splitting, tables
+from artray.detect.datasets import reading, tables
 from artray.detect.datasets.sources import BoxSource
 from artray.detect.datasets.truths import truths
 from artray.errors import ConfigError
@@ -19,7 +19,7 @@ from artray.store import evaluate_boxes
 from artray.store.layout import Store, create_store
 from artray.store.records import Records
 from artray.taxonomy import CATEGORY
-from tests.labelled_boxes import BOX, annotation, boxes, column, image, picture, read, told, write_coco
+from tests.labelled_boxes import BOX, annotation, boxes, column, image, look, picture, read, told, write_coco
 
 PETS = "pets@1,decode@640"
 RUN = {"cards": {"pets": {"task": "detect", "labels": {"c": "cat", "d": "dog", "x": None}, "fingerprint": "1"}}}
@@ -144,7 +144,7 @@ def test_pictures_are_where_their_records_say(archive: Path, tmp_path: Path) -> 
     assert column(got, "width_px") == [60] * 4
     assert column(got, "group")[:2] == ["Anker", "store/two.jpg"]
     assert told(got.left_out) == ["odd.jpg: object 1: [70, 5, 80, 25] px lies outside the picture of 60 x 40 px"]
-    seen, _ = splitting.look(got)
+    seen, _ = look(got)
     assert column(seen, "image_id") == [name for name in names if "changed" not in name]
     painted = read("store", Path(made.uri), labels=None, only={"type": "painting", "file": "a/.*"})
     assert column(painted, "image_id") == ["store/a/one.jpg"]

@@ -5,26 +5,18 @@ image is left out, not moved, where a reproduction of the same work is in a stri
 """
 
 from collections.abc import Collection, Iterator
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from artray.config import ArchiveConfig, DecodeConfig
 from artray.detect.datasets.tables import Labelled
-from artray.pipeline.decode import Decode
 from artray.train import splits
-from artray.train.prepare import near_hash
 from artray.train.works import WORKS
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
-
-SIDE_PX: Final = 256
-"""What is hashed of an image: more would tell no more."""
-
-BATCH: Final = 64
 
 
 class Looks(NamedTuple):
@@ -41,30 +33,20 @@ class Split(NamedTuple):
     groups: int  # of more than one image of the same work
 
 
-def look(found: Labelled, mirrored: Collection[str] = ()) -> tuple[Labelled, Looks]:
-    """Decode every image and hash it; what cannot be decoded is left out.
+def look(found: Labelled, prepared: pa.Table, mirrored: Collection[str] = ()) -> tuple[Labelled, Looks]:
+    """How images look; what could not be decoded is left out.
 
     Args:
         found: N images.
+        prepared: what became of them, of schema artray.train.prepare.PREPARED, in any order.
         mirrored: sets that hold mirrored copies, as IconArt-299 does; elsewhere chance resemblances would double.
-
-    Raises:
-        TransientError: the storage is down.
     """
-    hashes, broken = list[tuple[int, int]](), dict[str, str]()
-    cfg = DecodeConfig(max_side_px=SIDE_PX)
-    with Decode(cfg, ArchiveConfig().max_file_bytes) as decode:
-        for batch in found.images.select(["image_id", "source", "uri", "version"]).to_batches(max_chunksize=BATCH):
-            seen = decode(batch.to_pydict())
-            names = ("image_id", "source", "pixels", "error", "error_detail")
-            for image_id, source, pixels, error, detail in zip(*(seen[name] for name in names), strict=True):
-                if error:
-                    broken[image_id] = f"{error}: {detail}"
-                else:
-                    turned = near_hash(np.ascontiguousarray(pixels[:, ::-1])) if source in mirrored else 0
-                    hashes.append((near_hash(pixels), turned))
-    columns = np.array(hashes, np.uint64).reshape(-1, 2)
-    return found.without(broken), Looks(columns[:, 0], columns[:, 1])
+    seen = {row["work_id"]: row for row in prepared.to_pylist()}
+    left = found.without({name: f"{row['error']}: {row['error_detail']}" for name, row in seen.items() if row["error"]})
+    rows = [seen[name] for name in left.images["image_id"].to_pylist()]
+    sources = left.images["source"].to_pylist()
+    turned = [row["mirrored_hash"] if name in mirrored else 0 for row, name in zip(rows, sources, strict=True)]
+    return left, Looks(np.array([row["near_hash"] for row in rows], np.uint64), np.array(turned, np.uint64))
 
 
 def split(found: Labelled, looks: Looks | None, val: float, test: float, near_bits: int = 8) -> Split:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from artray import config
@@ -160,11 +159,4 @@ def _prepared(found: Labelled, profile: DetectorProfile, reporter: Reporter) -> 
         reporter.update(tally)
 
     done = launch.prepared(works, Cache(folder, data.short_side_px), profile.workers.workers, each)
-    seen = {row["work_id"]: row for row in done.to_pylist()}
-    broken = {name: f"{row['error']}: {row['error_detail']}" for name, row in seen.items() if row["error"]}
-    left = found.without(broken)
-    rows = [seen[name] for name in left.images["image_id"].to_pylist()]
-    turned = np.isin(np.array(left.images["source"].to_pylist(), object), list(data.mirrored))
-    plain = np.array([row["near_hash"] for row in rows], np.uint64)
-    mirrored = np.array([row["mirrored_hash"] for row in rows], np.uint64)
-    return left, Looks(plain, np.where(turned, mirrored, np.uint64(0)))
+    return splitting.look(found, done, data.mirrored)
