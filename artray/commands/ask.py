@@ -1,5 +1,6 @@
 """Verbs that ask a store, and put it right: find, sql, similar, show, correct, evaluate, export."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -220,7 +221,23 @@ def _boxes_judged(told: dict[str, Any], as_json: bool) -> None:
         console.table(["boxes", *kinds], [[name, *(told["errors"][name][kind] for kind in kinds)] for name in shown])
     )
     print_parts(f"{told['images']:,} images with labelled boxes, {len(told['left_out']):,} things in the set left out")
+    if setting := thresholds_setting(told["thresholds"]):
+        print_parts(
+            "The scores of the best F1, as a setting of a profile (choose it on boxes that you do not judge by):\n  "
+            f"--set '{setting}'"
+        )
     return None
+
+
+def thresholds_setting(thresholds: Mapping[str, float | None]) -> str:
+    """Scores per class as ``section.key=value``, rounded down; "" where there is none.
+
+    >>> thresholds_setting({"dog": 0.4567, "persons (others)": 0.3, "cat": None})
+    'detect.fuse.class_score_min={dog: 0.456, persons (others): 0.300}'
+    """
+    known = (f"{name}: {int(score * 1000) / 1000:.3f}" for name, score in thresholds.items() if score is not None)
+    told = ", ".join(known)
+    return f"detect.fuse.class_score_min={{{told}}}" if told else ""
 
 
 def _share(value: float) -> str:

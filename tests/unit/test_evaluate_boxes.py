@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from artray import schema
+from artray import config, schema
 from artray.cli import app
 from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
@@ -134,6 +134,9 @@ def test_the_command_prints_tables_and_json(store: Store, coco: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "3 images with labelled boxes" in done.output
+    setting = next(line for line in done.output.splitlines() if "--set" in line).split("'")[1]
+    least = config.load("bundled", [setting]).detect.fuse.class_score_min
+    assert 0 < least["ship"] <= 1
     told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert np.isclose(told["fine"]["ap50 ship"], 0.5)
 
