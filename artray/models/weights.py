@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artray.errors import ConfigError, TransientError
+from artray.models import pickled
 from artray.models.cards import Weights
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def verified(path: Path, sha256: str | None, owner: str) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:
-    """The tensors of a ``.safetensors``, ``.pt`` or ``.pth`` file, on the CPU; no code in it is ever run.
+    """The tensors of a ``.safetensors``, ``.pt``, ``.pth`` or ``.pkl`` file, on the CPU; no code in it is ever run.
 
     A state dict below the key ``state_dict`` or ``model`` is taken out of what surrounds it.
 
@@ -109,7 +110,9 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
         return _read_safetensors(path)
     if path.suffix in (".pt", ".pth"):
         return _read_torch(path)
-    raise ConfigError(f"weights {path}: expected a .safetensors, .pt or .pth file")
+    if path.suffix == ".pkl":
+        return _read_pickled(path)
+    raise ConfigError(f"weights {path}: expected a .safetensors, .pt, .pth or .pkl file")
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -138,6 +141,12 @@ def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ConfigError(f"weights {path}: not a sound safetensors file: {_line(error)}") from error
     return tensors
+
+
+def _read_pickled(path: Path) -> dict[str, "Tensor"]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in pickled.read_arrays(path).items()}
 
 
 def _read_torch(path: Path) -> dict[str, "Tensor"]:

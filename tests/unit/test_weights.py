@@ -264,7 +264,7 @@ def test_what_is_no_mapping_of_tensors_is_refused(tmp_path):
     torch.save([torch.ones(2)], path)
     with pytest.raises(ConfigError, match="expected a mapping of names to tensors"):
         weights.read_tensors(path)
-    with pytest.raises(ConfigError, match=r"expected a \.safetensors, \.pt or \.pth file"):
+    with pytest.raises(ConfigError, match=r"expected a \.safetensors, \.pt, \.pth or \.pkl file"):
         weights.read_tensors(tmp_path / "weights.bin")
     path.write_bytes(b"PK\x03\x04 half a zip")
     with pytest.raises(ConfigError, match="a whole file"):
