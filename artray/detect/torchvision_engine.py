@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.ssd import SSD
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from artray.config import parse
+from artray.detect import detectron2_inputs, detectron2_twin, detectron2_weights
 from artray.detect.detector import Image
 from artray.detect.found import Found
 from artray.errors import ConfigError
@@ -55,14 +58,19 @@ ARCHITECTURES: Final = MappingProxyType(
         "ssdlite320_mobilenet_v3_large": Trait(SSD, "score_thresh", None),
         "fasterrcnn_resnet101_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 0.0),
         "fasterrcnn_resnext101_32x8d_fpn": Trait(detection.FasterRCNN, "box_score_thresh", 0.0),
+        "retinanet_resnet101_fpn": Trait(detection.RetinaNet, "score_thresh", 0.0),
     }
 )
 """Constructors of torchvision.models.detection, by name, and others of its parts: :data:`BACKBONES`."""
 
 BACKBONES: Final = MappingProxyType(
-    {"fasterrcnn_resnet101_fpn": "resnet101", "fasterrcnn_resnext101_32x8d_fpn": "resnext101_32x8d"}
+    {
+        "fasterrcnn_resnet101_fpn": "resnet101",
+        "fasterrcnn_resnext101_32x8d_fpn": "resnext101_32x8d",
+        "retinanet_resnet101_fpn": "resnet101",
+    }
 )
-"""Faster R-CNNs that torchvision has no constructor for. Source: report, Object Detection, Table 4."""
+"""Detectors that torchvision has no constructor for. Source: report, Object Detection, section 4.1 and Table 4."""
 
 
 class Torchvision:
@@ -144,14 +152,15 @@ def padded_size(transform: Any, height_px: int, width_px: int) -> tuple[int, int
 
     Source: torchvision.models.detection.transform.GeneralizedRCNNTransform.
     """
-    if transform.fixed_size is not None:
+    if isinstance(transform, detectron2_twin.Transform):
+        height, width = transform.resized_hw(height_px, width_px)
+    elif transform.fixed_size is not None:
         height, width = transform.fixed_size[1], transform.fixed_size[0]
     else:
         sides = (height_px, width_px)
         scale = min(transform.min_size[-1] / min(sides), transform.max_size / max(sides))
         height, width = (math.floor(side * scale) for side in sides)
-    step = transform.size_divisible
-    return math.ceil(height / step) * step, math.ceil(width / step) * step
+    return detectron2_inputs.padded_hw(height, width, transform.size_divisible)
 
 
 def label_table(classes: Sequence[str], labels: Labels) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -200,13 +209,18 @@ def build(
         score_min: boxes must score at least this, in [0, 1].
         settings: the constructor's own further arguments (min_size, box_nms_thresh, ...), and ``frozen_eps``: of the
             backbone's frozen batch norms if the weights were trained with other ones than torchvision's published
-            (null: they were not frozen).
+            (null: they were not frozen). With ``from: detectron2`` the weights are detectron2's, and the others are
+            those of :class:`artray.detect.detectron2_twin.Settings`.
 
     Raises:
         ConfigError: an unknown architecture or setting, or weights that do not fit; names the first that differs.
     """
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"architecture: expected one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+    if "from" in settings:
+        return _of_detectron2(architecture, num_classes, tensors, score_min, settings)
+    if detectron2_weights.is_detectron2(tensors):
+        raise ConfigError("weights: expected torchvision's, got detectron2's: say so with settings: {from: detectron2}")
     trait, arguments = ARCHITECTURES[architecture], dict(settings)
     frozen_eps = arguments.pop("frozen_eps", trait.frozen_eps)
     # torchvision keeps scores above its threshold: the next number below keeps those at score_min too
@@ -225,14 +239,41 @@ def build(
     return model.eval()
 
 
+def _of_detectron2(
+    architecture: str, num_classes: int, tensors: Mapping[str, Tensor], score_min: float, settings: Mapping[str, Any]
+) -> nn.Module:
+    """The detector that finds what detectron2's finds with these weights."""
+    if settings["from"] != "detectron2":
+        raise ConfigError(f"settings.from: expected detectron2, got {settings['from']!r}")
+    if architecture not in detectron2_twin.ZOO:
+        raise ConfigError(
+            f"architecture: expected one of {', '.join(detectron2_twin.ZOO)} for weights from detectron2, "
+            f"got {architecture!r}"
+        )
+    others = {name: value for name, value in settings.items() if name != "from"}
+    converted, family = detectron2_weights.convert(tensors), detectron2_weights.family_of(tensors)
+    if (family == "retinanet") != (ARCHITECTURES[architecture].network is detection.RetinaNet):
+        raise ConfigError(f"weights: expected those of {architecture}, got those of a {family}")
+    model = detectron2_twin.construct(
+        architecture, num_classes, score_min, parse(detectron2_twin.Settings, others, where="settings")
+    )
+    load(model, converted)
+    return model.eval()
+
+
 def _constructed(architecture: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     """A detector with random weights, its batch norms not frozen."""
     if architecture in BACKBONES:
+        network = ARCHITECTURES[architecture].network
+        levels = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
         backbone = resnet_fpn_backbone(
-            backbone_name=BACKBONES[architecture], weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
+            backbone_name=BACKBONES[architecture],
+            weights=None,
+            norm_layer=nn.BatchNorm2d,
+            trainable_layers=5,
+            **(levels if network is detection.RetinaNet else {}),
         )
-        own: nn.Module = detection.FasterRCNN(backbone, num_classes=num_classes, **arguments)
-        return own
+        return network(backbone, num_classes=num_classes, **arguments)
     construct = getattr(detection, architecture)
     model: nn.Module = construct(weights=None, weights_backbone=None, num_classes=num_classes, **arguments)
     return model
