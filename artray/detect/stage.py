@@ -11,7 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from artray.config import DetectConfig, ViewsConfig
-from artray.detect import onnx_engine, torchvision_engine, yolox_engine  # noqa: F401 - they register their architectures
+from artray.detect import (  # noqa: F401 - they register their architectures
+    detectron2_engine,
+    onnx_engine,
+    torchvision_engine,
+    yolox_engine,
+)
 from artray.detect.detector import Detector, Image
 from artray.detect.ensemble import CLASSES, Ensemble, Member
 from artray.detect.found import Found
