@@ -16,6 +16,7 @@ from torch import distributed as dist
 
 from artray.detect.yolox import YoloxNano
 from artray.models import cards
+from artray.models.cards import Card
 from artray.train import exchange
 from artray.train.detectors import labels as known
 from artray.train.detectors import learners
@@ -87,11 +88,11 @@ def labels() -> Labels:
     )
 
 
-def trainer(cfg: DetectorProfile, among: exchange.Exchange | None = None) -> Trainer:
+def trainer(cfg: DetectorProfile, among: exchange.Exchange | None = None, card: Card | None = None) -> Trainer:
     """A worker with the network that all of them start from."""
     among = among or exchange.alone()
     torch.set_num_threads(1)  # more would wait for each other on pictures as small as these
-    learner = learners.build(cfg, cards.load("yolox-nano-coco"), NAMES, among)
+    learner = learners.build(cfg, card or cards.load("yolox-nano-coco"), NAMES, among)
     rows, there = np.arange(COUNT), labels()
     pictures = Pictures(cfg, there, learner.size_px, picture)
     return Trainer(cfg, learner, pictures, there, rows[rows % 4 > 0], rows[rows % 4 == 0], among)

@@ -221,6 +221,19 @@ def build(
         return _of_detectron2(architecture, num_classes, tensors, score_min, settings)
     if detectron2_weights.is_detectron2(tensors):
         raise ConfigError("weights: expected torchvision's, got detectron2's: say so with settings: {from: detectron2}")
+    model = unlearned(architecture, num_classes, score_min, settings)
+    load(model, tensors)
+    return model.eval()
+
+
+def unlearned(
+    architecture: str, num_classes: int, score_min: float, settings: Mapping[str, Any] = MappingProxyType({})
+) -> nn.Module:
+    """One of torchvision's detectors with random weights, on the CPU; arguments are those of :func:`build`.
+
+    Raises:
+        ConfigError: an unknown setting.
+    """
     trait, arguments = ARCHITECTURES[architecture], dict(settings)
     frozen_eps = arguments.pop("frozen_eps", trait.frozen_eps)
     # torchvision keeps scores above its threshold: the next number below keeps those at score_min too
@@ -235,8 +248,7 @@ def build(
         raise ConfigError(f"settings: torchvision's {architecture} refuses them: {error}") from error
     if frozen_eps is not None:
         freeze_norms(model.get_submodule("backbone"), frozen_eps)
-    load(model, tensors)
-    return model.eval()
+    return model
 
 
 def _of_detectron2(

@@ -9,14 +9,20 @@ import pytest
 import torch
 from pydantic import BaseModel
 
+from artray.detect import torchvision_engine
+from artray.detect.boxes import pairwise_iou
 from artray.detect.found import Found
+from artray.detect.torchvision_engine import label_table
 from artray.errors import ConfigError
 from artray.models import cards
+from artray.models.cards import Card
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.labels import Boxed, Labels
+from artray.train.detectors.learner import Learner, alike
 from artray.train.detectors.profile import BalanceBoxes, DetectorProfile
+from artray.train.detectors.torchvision_learner import transferred
 from artray.train.exchange import alone
-from tests.boxes_training import COUNT, box, labels, profile, shared, trained, trainer
+from tests.boxes_training import COUNT, NAMES, box, labels, profile, shared, trained, trainer
 
 
 def close(first: dict[str, Any], second: dict[str, Any], tolerance: float) -> bool:
@@ -93,9 +99,60 @@ def test_frozen_stages_and_statistics_stay_and_classes_learn_at_a_rate_of_their_
 
 def test_new_classes_start_from_what_is_like_them() -> None:
     card = cards.load("yolox-nano-coco")
-    ids = {name: at for at, name in enumerate(card.classes)}
-    started = learners.alike(card, ["dog", "angel", "fruit", "ruins"])
-    assert started == [[ids["dog"]], [ids["person"]], [ids["banana"], ids["apple"], ids["orange"]], []]
+    own = {name: at for at, name in enumerate(card.classes)}
+    names, ids = label_table(card.classes, card.labels)
+    started = alike(ids.tolist(), names, ["dog", "angel", "fruit", "ruins"])
+    assert started == [[own["dog"]], [own["person"]], [own["banana"], own["apple"], own["orange"]], []]
+
+
+def torchvision_card(architecture: str) -> Card:
+    labels = {name: name for name in NAMES}
+    given = {"task": "detect", "yields": ("objects",), "licence": "", "source": ""}
+    return Card(name="start", architecture=architecture, classes=("__background__", *NAMES), labels=labels, **given)
+
+
+@pytest.mark.parametrize("architecture", ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"])
+def test_torchvisions_detectors_learn_and_find_what_they_were_judged_by(architecture: str) -> None:
+    cfg = profile(
+        training={"precision": "float32"},
+        detector={"size_px": 320, "norms": "frozen"},
+        test={"score_min": 0.05},
+        optimiser={"lr": 1e-4, "name": "sgd"},
+    )
+    made = trainer(cfg, card=torchvision_card(architecture))
+    before = copy.deepcopy(made.state()["network"])
+    result = made.run_epoch()
+    assert np.isfinite([result.loss, result.val_loss]).all()
+    assert any(not torch.equal(before[name], tensor) for name, tensor in made.state()["network"].items())
+    learner = made.judged
+    assert isinstance(learner, Learner)
+    told = learner.described(NAMES, {"dog": 0.05, "cat": 0.06})
+    assert told["classes"] == ["__background__", *NAMES]
+    model = torchvision_engine.build(architecture, 3, learner.tensors(), told["score_min"], told["settings"])
+    engine = torchvision_engine.Torchvision(model, told["classes"], told["labels"])
+    batch = next(iter(made.pictures.validation(made.val, 2)))
+    with torch.inference_mode():
+        _, found = learner.judge(batch)
+    for canvas, each in zip(batch.canvases.numpy(), found, strict=True):
+        again = engine([canvas])[0]
+        assert len(again.scores) == len(each.scores)
+        same = pairwise_iou(again.boxes_xyxy, each.boxes_xyxy).max(axis=1) > 0.99
+        assert same.mean() > 0.9  # random weights score nearly alike, and the last places go to one or the other
+        np.testing.assert_allclose(again.scores, each.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("class_first", [True, False])
+def test_rows_of_a_predictor_are_taken_from_old_classes(class_first: bool) -> None:
+    name = "bbox_pred.bias" if class_first else "cls_logits.bias"
+    old = torch.arange(6.0)  # two rows of each of three classes, or three classes of each of two anchors
+    new = {name: torch.full((8,), -1.0), "other": torch.ones(2)}
+    made = transferred(new, {name: old, "other": torch.zeros(2)}, 3, [[0], [2], [1, 2], []])
+    rows = made[name].reshape(4, 2) if class_first else made[name].reshape(2, 4).T
+    expected = [[0, 1], [4, 5], [3, 4], [-1, -1]] if class_first else [[0, 3], [2, 5], [1.5, 4.5], [-1, -1]]
+    assert rows.tolist() == expected
+    assert made["other"].tolist() == [0, 0]
+    unlike = transferred(new, {name: torch.zeros(7)}, 3, [[0], [1], [2], []])
+    assert unlike[name] is new[name]
 
 
 def known(**columns: Any) -> Labels:
@@ -217,5 +274,11 @@ def test_profiles_that_make_no_sense_are_refused(changes: dict[str, Any], expect
 
 
 def test_a_card_that_cannot_be_trained_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"detector.card: expected one of the architecture yolox_nano .* got mtcnn"):
-        learners.check(cards.load("mtcnn"))
+    with pytest.raises(ConfigError, match=r"detector.card: expected one whose architecture can be trained .* mtcnn"):
+        learners.check(profile(), cards.load("mtcnn"))
+    bare = torchvision_card("fcos_resnet50_fpn")
+    with pytest.raises(ConfigError, match="expected weights of the role model, got none in start"):
+        learners.check(profile(detector={"random": False}), bare)
+    cfg = profile(detector={"frozen_stages": 1}, training={"precision": "float32"})
+    with pytest.raises(ConfigError, match=r"detector.frozen_stages: expected at most 0, got 1 of ssdlite320"):
+        learners.build(cfg, torchvision_card("ssdlite320_mobilenet_v3_large"), NAMES, alone())

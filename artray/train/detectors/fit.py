@@ -14,7 +14,7 @@ from artray import __version__
 from artray.train.cache import Cache, Reader, default_folder
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.folder import DetectorFolder
-from artray.train.detectors.learners import YoloxLearner
+from artray.train.detectors.learner import Learner
 from artray.train.detectors.pictures import Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.detectors.trainer import Trainer
@@ -65,7 +65,7 @@ def _calibrate(trainer: Trainer) -> None:
     if trainer.profile.detector.random:
         return
     few = np.random.default_rng(trainer.training.seed).permutation(trainer.train)[: learners.MEASURED]
-    learners.calibrate(trainer.learner, trainer.pictures.validation(few, trainer.training.batch_size))
+    trainer.learner.calibrate(trainer.pictures.validation(few, trainer.training.batch_size))
     if trainer.averaged is not None:
         trainer.averaged.module.load_state_dict(trainer.learner.state_dict())
 
@@ -99,22 +99,18 @@ def write_card(
 ) -> str:
     """Write the card and its file of weights into RUN/card; returns where the card is."""
     profile, start, learner = trainer.profile, folder.card, trainer.judged
-    assert isinstance(learner, YoloxLearner)
+    assert isinstance(learner, Learner)
     names = trainer.labels.class_names
-    data = save({name: tensor.contiguous().clone() for name, tensor in learners.export(learner).items()})
+    data = save({name: tensor.contiguous().clone() for name, tensor in learner.tensors().items()})
     file = f"{profile.name}.safetensors"
     (folder.location / "card" / file).write_bytes(data)
     kept = {name: max(scores.get(name, max(scores.values(), default=SCORE_MIN)), SCORE_MIN) for name in names}
-    least = min(kept.values())
     card = {
         "name": profile.name,
         "task": "detect",
         "architecture": start.architecture,
         "yields": ["objects"],
-        "classes": list(names),
-        "labels": {name: name for name in names},
-        "score_min": least,
-        "settings": {"size_px": learner.size_px, "class_score_min": {n: s for n, s in kept.items() if s > least}},
+        **learner.described(names, kept),
         "weights": {"model": {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
         "licence": "that of your boxes and pictures, and of the weights it starts from: " + start.licence,
         "source": f"trained by artray, from {'random weights' if profile.detector.random else f'card {start.name}'}",

@@ -90,7 +90,7 @@ def train(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[s
         TransientError: something outside failed; run again to go on.
     """
     card = cards.load(profile.detector.card)
-    learners.check(card)
+    learners.check(profile, card)
     if "://" in (profile.data.cache or ""):
         raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
     folder = DetectorFolder(out)

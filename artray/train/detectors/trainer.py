@@ -9,12 +9,11 @@ from artray.metrics import detection
 from artray.train import sampling
 from artray.train.detectors import judging, plan
 from artray.train.detectors.labels import Labels
-from artray.train.detectors.learners import YoloxLearner
+from artray.train.detectors.learner import Learner
 from artray.train.detectors.pictures import Batch, Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.exchange import Exchange
 from artray.train.loop import Loop, Shown
-from artray.train.losses import alone
 from artray.train.works import Ints
 
 
@@ -34,7 +33,7 @@ class Trainer(Loop):
     def __init__(
         self,
         profile: DetectorProfile,
-        learner: YoloxLearner,
+        learner: Learner,
         pictures: Pictures,
         labels: Labels,
         train: Ints,
@@ -71,19 +70,14 @@ class Trainer(Loop):
         Every worker sees a part, all get the whole.
         """
         learner, exchange = self.judged.eval(), self.exchange
-        assert isinstance(learner, YoloxLearner)  # an average's module is one, too
-        own, total = rows[exchange.rank :: exchange.workers], learner.total
-        size, losses, found = max(1, self.training.batch_size // exchange.workers), 0.0, list[Found]()
-        learner.total = alone  # workers may have other numbers of batches
-        try:
-            with torch.inference_mode():
-                for batch in self.pictures.validation(own, size):
-                    with self.autocast():
-                        levels = learner.network(learner.pictures(batch))
-                    losses += float(learner.loss(levels, batch)) * len(batch.truths)
-                    found += learner.found(levels, self.profile.test)
-        finally:
-            learner.total = total
+        assert isinstance(learner, Learner)  # an average's module is one, too
+        own, losses, found = rows[exchange.rank :: exchange.workers], 0.0, list[Found]()
+        with torch.inference_mode():
+            for batch in self.pictures.validation(own, max(1, self.training.batch_size // exchange.workers)):
+                with self.autocast():
+                    loss, each = learner.judge(batch)
+                losses += float(loss) * len(batch.truths)
+                found += each
         upright = [self._upright(each, int(row)) for each, row in zip(found, own, strict=True)]
         whole: list[Found] = [nothing()] * len(rows)
         parts = exchange.gather((losses, upright))

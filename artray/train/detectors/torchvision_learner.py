@@ -1,0 +1,162 @@
+"""torchvision's detectors that learn: Faster R-CNN, RetinaNet, FCOS, SSDLite, with their own losses.
+
+These take every picture for fully labelled: what has no box, be it ignored or of a class that the picture's set did not
+look for, is background to them.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from artray.detect import torchvision_engine
+from artray.detect.found import Found
+from artray.models import weights
+from artray.models.cards import Card
+from artray.train.detectors.learner import Learner, alike
+from artray.train.detectors.pictures import Batch
+from artray.train.detectors.profile import DetectorProfile
+
+SIZE_PX: Final = 800
+"""Of the canvas, where the profile does not say another: torchvision's, of most of its detectors."""
+
+BACKGROUND: Final = "__background__"
+
+NMS_SETTINGS: Final = MappingProxyType(
+    {
+        "box_score_thresh": ("box_nms_thresh", "box_detections_per_img"),
+        "score_thresh": ("nms_thresh", "detections_per_img"),
+    }
+)
+"""By the name of the threshold: what a detector calls the overlap and the number of its boxes."""
+
+
+class TorchvisionLearner(Learner):
+    """One of torchvision's detectors that learns.
+
+    Args:
+        model: as artray.detect.torchvision_engine builds it; its first class is the background.
+        settings: that it was built with, but for the least score.
+        profile: what of it is trained, and how it is judged.
+        size_px: side of its canvas.
+    """
+
+    def __init__(self, model: nn.Module, settings: Mapping[str, Any], profile: DetectorProfile, size_px: int) -> None:
+        super().__init__(profile, size_px)
+        self.model, self.settings = model, dict(settings)
+
+    def stages(self) -> Sequence[nn.Module]:
+        """The stem and the first three of a ResNet's stages; others have none."""
+        body: Any = getattr(self.model.get_submodule("backbone"), "body", None)
+        layers = [getattr(body, name, None) for name in ("conv1", "layer1", "layer2", "layer3")]
+        return [each for each in layers if isinstance(each, nn.Module)] if all(layers) else []
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The sum of the detector's losses, their mean over the pictures of all workers."""
+        own = self._losses(batch)
+        count = own.new_tensor(float(len(batch.truths)))
+        weighted, pictures = self.total(torch.stack([own * count, count])).unbind()
+        return weighted / pictures
+
+    def judge(self, batch: Batch) -> tuple[Tensor, list[Found]]:
+        """The loss of a batch, and the detector's boxes."""
+        self.train()  # torchvision's detectors have losses in training only
+        for each in self.modules():
+            if isinstance(each, nn.BatchNorm2d):
+                each.eval()
+        loss = self._losses(batch)
+        self.eval()
+        return loss, [_found(output) for output in self.model(self._pictures(batch))]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As torchvision has them."""
+        return dict(self.model.state_dict())
+
+    def described(self, class_names: Sequence[str], scores: Mapping[str, float]) -> dict[str, Any]:
+        """The classes after the background, one threshold for all, and what it was built with."""
+        return {
+            "classes": [BACKGROUND, *class_names],
+            "labels": {name: name for name in class_names},
+            "score_min": min(scores.values()),
+            "settings": self.settings,
+        }
+
+    def _losses(self, batch: Batch) -> Tensor:
+        device = next(self.parameters()).device
+        targets = [
+            {"boxes": truth.boxes_xyxy.to(device), "labels": truth.class_ids.to(device) + 1} for truth in batch.truths
+        ]
+        losses: dict[str, Tensor] = self.model(self._pictures(batch), targets)
+        return torch.stack(list(losses.values())).sum()
+
+    def _pictures(self, batch: Batch) -> list[Tensor]:
+        """float[3, S, S] in [0, 1] each, on the network's device."""
+        like = next(self.parameters())
+        canvases = batch.canvases.to(like.device, non_blocking=True).permute(0, 3, 1, 2)
+        return list(canvases.to(like.dtype).div_(255))
+
+
+def _found(output: Mapping[str, Tensor]) -> Found:
+    boxes, scores, ids = (output[name].float().cpu().numpy() for name in ("boxes", "scores", "labels"))
+    return Found(boxes, scores, ids.astype("int64") - 1)
+
+
+def build(profile: DetectorProfile, card: Card, class_names: Sequence[str]) -> TorchvisionLearner:
+    """The learner that a training starts from: the card's weights, but for what tells classes apart.
+
+    Raises:
+        ConfigError: the card's weights cannot be used.
+        TransientError: they cannot be reached.
+    """
+    size_px, test = profile.detector.size_px or SIZE_PX, profile.test
+    trait = torchvision_engine.ARCHITECTURES[card.architecture]
+    overlap, number = NMS_SETTINGS[trait.score_setting]
+    sized = {} if "ssd" in card.architecture else {"min_size": size_px, "max_size": size_px}
+    settings = dict(card.settings) | sized | {overlap: test.iou_max, number: test.found_max}
+    if profile.detector.random:  # norms that nothing has measured yet are not to be frozen
+        settings |= {"frozen_eps": None}
+    new = torchvision_engine.unlearned(card.architecture, len(class_names) + 1, test.score_min, settings)
+    if not profile.detector.random:
+        old = weights.read_tensors(weights.fetch(card.weights["model"], owner=f"card {card.name}"))
+        names, ids = torchvision_engine.label_table(card.classes, card.labels)
+        sources = [[0], *alike(ids.tolist(), names, class_names)]
+        torchvision_engine.load(new, transferred(new.state_dict(), old, len(card.classes), sources))
+    return TorchvisionLearner(new, settings, profile, size_px)
+
+
+def transferred(
+    new: Mapping[str, Tensor], old: Mapping[str, Tensor], old_classes: int, sources: Sequence[Sequence[int]]
+) -> dict[str, Tensor]:
+    """A state dict for other classes: rows that predict one are the mean of old ones, or stay as they were made.
+
+    Args:
+        new: a state dict of the new detector, as it was made.
+        old: of the old one.
+        old_classes: how many ids the old one has, the background's among them.
+        sources: for each new id the old ones that it starts from; none: as it was made.
+    """
+    return {
+        name: _rows(tensor, old[name], old_classes, sources, "bbox_pred" in name)
+        if name in old and old[name].shape != tensor.shape
+        else old.get(name, tensor)
+        for name, tensor in new.items()
+    }
+
+
+def _rows(new: Tensor, old: Tensor, old_classes: int, sources: Sequence[Sequence[int]], class_first: bool) -> Tensor:
+    """Rows of a predictor: per class several of them, or per anchor all classes."""
+    classes = len(sources)
+    if new.shape[0] % classes or old.shape[0] % old_classes or new.shape[1:] != old.shape[1:]:
+        return new
+    before = old.reshape(*((old_classes, -1) if class_first else (-1, old_classes)), *old.shape[1:])
+    after = new.reshape(*((classes, -1) if class_first else (-1, classes)), *new.shape[1:])
+    if not class_first:
+        before, after = before.transpose(0, 1), after.transpose(0, 1)
+    if before.shape[1:] != after.shape[1:]:
+        return new
+    made = torch.stack(
+        [before[list(ids)].mean(dim=0) if len(ids) else own for ids, own in zip(sources, after, strict=True)]
+    )
+    return made.flatten(0, 1) if class_first else made.transpose(0, 1).flatten(0, 1)
