@@ -89,7 +89,7 @@ def apart(found: Found, expected: Found) -> tuple[float, float]:
     assert len(set(other.tolist())) == len(other)
     boxes_px, scores = far.min(axis=0).max(), np.abs(found.scores[other] - expected.scores).max()
     assert boxes_px < 1e-3
-    assert scores < 1e-6
+    assert scores < 1e-5
     return float(boxes_px), float(scores)
 
 
