@@ -1,18 +1,14 @@
 """A small training of a detector: rectangles on grey grounds, dogs red and cats blue."""
 
 import hashlib
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.multiprocessing
 import yaml
 from PIL import Image
 from safetensors.torch import save
-from torch import distributed as dist
 
 from artray.detect.yolox import YoloxNano
 from artray.models import cards
@@ -24,6 +20,7 @@ from artray.train.detectors.labels import Boxed, Labels
 from artray.train.detectors.pictures import Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.detectors.trainer import Trainer
+from tests import training
 
 COUNT = 24
 NAMES = ("dog", "cat")
@@ -108,20 +105,7 @@ def trained(cfg: DetectorProfile, among: exchange.Exchange | None = None) -> Tra
 
 def shared(cfg: DetectorProfile, workers: int, folder: Path) -> list[dict[str, Any]]:
     """The final states of so many processes that share every batch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_worker, (workers, port, cfg, folder), nprocs=workers)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(workers)]
-
-
-def _worker(rank: int, workers: int, port: int, cfg: DetectorProfile, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=workers)
-    try:
-        torch.save(trained(cfg, exchange.distributed()).state(), folder / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+    return training.shared(cfg, workers, folder, trained)
 
 
 def written(folder: Path, **changes: Any) -> Path:

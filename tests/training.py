@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from artray.models.cards import Input
 from artray.taxonomy import GENRES, TYPES
 from artray.train import exchange, networks
 from artray.train.batch_norm import synchronised
+from artray.train.loop import Loop
 from artray.train.networks import Network
 from artray.train.pictures import Pictures
 from artray.train.profile import TrainProfile
@@ -81,20 +83,24 @@ def trained(cfg: TrainProfile, among: exchange.Exchange | None = None) -> Traine
     return made
 
 
-def shared(cfg: TrainProfile, workers: int, folder: Path) -> list[dict[str, Any]]:
+def shared(
+    cfg: Any, workers: int, folder: Path, train: Callable[[Any, exchange.Exchange], Loop] = trained
+) -> list[dict[str, Any]]:
     """The final states of so many processes that share every batch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_worker, (workers, port, cfg, folder), nprocs=workers)
+    torch.multiprocessing.spawn(_worker, (workers, port, cfg, folder, train), nprocs=workers)
     return [torch.load(folder / f"{rank}.pt") for rank in range(workers)]
 
 
-def _worker(rank: int, workers: int, port: int, cfg: TrainProfile, folder: Path) -> None:
+def _worker(
+    rank: int, workers: int, port: int, cfg: Any, folder: Path, train: Callable[[Any, exchange.Exchange], Loop]
+) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=workers)
     try:
-        torch.save(trained(cfg, exchange.distributed()).state(), folder / f"{rank}.pt")
+        torch.save(train(cfg, exchange.distributed()).state(), folder / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
 
