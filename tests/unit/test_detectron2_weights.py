@@ -243,6 +243,18 @@ def test_sizes_come_before_ratios_in_a_cell() -> None:
     np.testing.assert_allclose(widths, [side / ratio**0.5 for side in (32, 64) for ratio in (0.5, 1, 2)], rtol=1e-6)
 
 
+def test_sure_regions_are_told_apart() -> None:
+    """Logits of 20 and 21 are the same score, 1, in single precision; the surer of two that overlap stays."""
+    with torch.device("meta"):
+        proposals = detectron2_twin.construct(R50, 2, 0.0, detectron2_twin.Settings()).eval().rpn
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 20, 5], [-5, 0, 0, 5]]])
+    logits = torch.tensor([[20.0, 21.0, 30.0, 30.0]])
+    assert logits.sigmoid()[0, 0] == logits.sigmoid()[0, 1]
+    kept, scores = proposals.filter_proposals(boxes, logits, [(32, 32)], [4])
+    assert kept[0].tolist() == [[0, 0, 10, 9]], "nor do regions without area stay, or beyond the picture"
+    assert scores[0].tolist() == [21]
+
+
 def test_regions_are_pooled_at_the_centres_of_cells() -> None:
     """A slope of 1 per cell, whose values stand for the cells' centres: a region's bins average to their own centres.
 
