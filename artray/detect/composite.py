@@ -35,6 +35,8 @@ class Composite(NamedTuple):
     """float64[T, 4] px, around what is seen of each."""
     class_ids: NDArray[np.int64]
     """int64[T]."""
+    seen: NDArray[np.float64]
+    """float64[T] in (0, 1]: how much of each is seen."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,11 @@ def composite(
         image[rows, columns] = _blended(image[rows, columns], pixels, cfg)
         owner[rows, columns][own] = number
         sizes.append(int(own.sum()))
-    seen = [number for number in range(len(objects)) if _seen(owner, number, sizes, cfg)]
+    shares = [int((owner == number).sum()) / size for number, size in enumerate(sizes)]
+    seen = [number for number, share in enumerate(shares) if share > 0 and share >= cfg.seen_min]
     boxes = np.array([_around(owner == number) for number in seen], np.float64).reshape(-1, 4)
-    return Composite(image, boxes, np.array([objects[number].class_id for number in seen], np.int64))
+    class_ids = np.array([objects[number].class_id for number in seen], np.int64)
+    return Composite(image, boxes, class_ids, np.array([shares[number] for number in seen], np.float64))
 
 
 def trimmed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -136,11 +140,6 @@ def _blended(ground: Image, pixels: NDArray[np.uint8], cfg: Pasting) -> Image:
         alpha = alpha * cv2.GaussianBlur(alpha, (0, 0), cfg.soft_px, borderType=cv2.BORDER_CONSTANT)
     blended: Image = np.clip(below + alpha[..., None] * (colours - below), 0, 255).round().astype(np.uint8)
     return blended
-
-
-def _seen(owner: NDArray[np.int64], number: int, sizes: Sequence[int], cfg: Pasting) -> bool:
-    seen = int((owner == number).sum())
-    return seen > 0 and seen >= cfg.seen_min * sizes[number]
 
 
 def _around(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:

@@ -224,7 +224,7 @@ class Loop(abc.ABC):
                 self.scheduler.load_state_dict(state["scheduler"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"checkpoint: expected one of this network and optimiser: {_line(error)}") from error
-        self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
+        self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state.get("steps", 0)
         self.losses = list(state["losses"].to(self.device))
         self.history = [Result(**values) for values in state["history"]]
 

@@ -156,9 +156,11 @@ def _check_same(folder: RunFolder, profile: "TrainProfile | DetectorProfile") ->
     """Raises ConfigError where the folder holds a training with another profile; its workers may be others."""
     if not folder.exists():
         return
-    made = config.parse(type(profile), folder.made["profile"], where=str(folder.location))
-    if made.model_dump(exclude={"workers"}) != profile.model_dump(exclude={"workers"}):
-        raise ConfigError(f"{folder.location}: holds a training with another profile; name another folder with --out")
+    if folder.kind == ("classifier" if isinstance(profile, TrainProfile) else "detector"):
+        made = config.parse(type(profile), folder.made["profile"], where=str(folder.location))
+        if made.model_dump(exclude={"workers"}) == profile.model_dump(exclude={"workers"}):
+            return
+    raise ConfigError(f"{folder.location}: holds a training with another profile; name another folder with --out")
 
 
 def _check_start(profile: TrainProfile, card: cards.Card) -> None:

@@ -79,7 +79,7 @@ def pasted(scene: Scene, objects: Sequence[CutOut], random: np.random.Generator,
         made.image,
         np.concatenate([scene.boxes_xyxy, made.boxes_xyxy]),
         np.concatenate([scene.class_ids, made.class_ids]),
-        np.concatenate([scene.ignored | (visible < cfg.seen_min), np.zeros(len(made.class_ids), bool)]),
+        np.concatenate([scene.ignored | (visible < cfg.seen_min), made.seen < cfg.seen_min]),
     )
 
 

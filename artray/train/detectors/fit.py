@@ -21,6 +21,7 @@ from artray.train.detectors.trainer import Trainer
 from artray.train.exchange import Exchange
 from artray.train.fit import MAX_FILE_BYTES, Told, revision, run
 from artray.train.profile import WorkersConfig
+from artray.train.works import Ints
 
 SCORE_MIN = 0.05
 """The least threshold that a card has: what scores less would only be in the way."""
@@ -47,8 +48,9 @@ def fit(
     cv2.setNumThreads(profile.workers.threads)
     learner = learners.build(profile, card, labels.class_names, exchange)
     pictures = Pictures(profile, labels, learner.size_px, reader(profile, folder))
+    if not profile.detector.random:
+        learner.calibrate(pictures.validation(_some(profile, rows["train"]), profile.training.batch_size))
     trainer = Trainer(profile, learner, pictures, labels, rows["train"], rows["val"], exchange)
-    _calibrate(trainer)
     run(folder, trainer, tell)
     _finish(folder, trainer)
 
@@ -60,14 +62,9 @@ def reader(profile: DetectorProfile, folder: DetectorFolder) -> Reader:
     return Reader(Cache(cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
 
 
-def _calibrate(trainer: Trainer) -> None:
-    """Batch norms start from the statistics of some pictures; every worker sees the same ones."""
-    if trainer.profile.detector.random:
-        return
-    few = np.random.default_rng(trainer.training.seed).permutation(trainer.train)[: learners.MEASURED]
-    trainer.learner.calibrate(trainer.pictures.validation(few, trainer.training.batch_size))
-    if trainer.averaged is not None:
-        trainer.averaged.module.load_state_dict(trainer.learner.state_dict())
+def _some(profile: DetectorProfile, train: Ints) -> Ints:
+    """Some pictures to get ready by, for every worker the same ones."""
+    return np.random.default_rng(profile.training.seed).permutation(train)[: learners.MEASURED]
 
 
 def _finish(folder: DetectorFolder, trainer: Trainer) -> None:

@@ -1,5 +1,6 @@
 """Judge a trained detector: COCO's figures by set, what each set calls its objects, and thresholds of validation."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ def thresholds(labels: Labels, rows: Ints, found: Sequence[Found]) -> dict[str, 
     """The least score of each class that gives the best F1 on validation; classes without a right box have none."""
     best = detection.thresholds(matches(labels, rows, found)).scores
     named = zip(labels.class_names, best.tolist(), strict=True)
-    return {name: round(score, 4) for name, score in named if not np.isnan(score)}
+    return {name: math.floor(score * 10_000) / 10_000 for name, score in named if not np.isnan(score)}
 
 
 def markdown(name: str, reports: Mapping[str, Mapping[str, Any]]) -> str:

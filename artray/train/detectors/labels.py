@@ -95,7 +95,8 @@ def arrays(images: pa.Table, boxes: pa.Table, names: Sequence[str], used: Mappin
 
     Args:
         images: N of schema artray.detect.datasets.tables.IMAGES.
-        boxes: of schema BOXES, theirs; boxes of no class among the names are left out.
+        boxes: of schema BOXES, theirs; boxes of no class among the names, nor of a category's "others" that one of
+            them could be, are left out.
         names: of the C classes.
         used: per set, the classes that its labels become.
     """
@@ -125,9 +126,11 @@ def _by_image(boxes: pa.Table) -> dict[str, list[dict[str, Any]]]:
 
 
 def _boxed(rows: Sequence[Mapping[str, Any]], ids: Mapping[str, int]) -> Boxed:
-    kept = [row for row in rows if row["class_name"] in ids]
+    """The boxes of classes that are learned; those of an "others" that is not may be of any: they are ignored."""
+    maybe = {fallback(coarse(name)): at for name, at in ids.items()} | dict(ids)
+    kept = [row for row in rows if row["class_name"] in maybe]
     return Boxed(
         np.array([[row[name] for name in CORNERS] for row in kept], np.float64).reshape(-1, 4),
-        np.array([ids[row["class_name"]] for row in kept], np.int64),
-        np.array([row["crowd"] or row["difficult"] for row in kept], bool),
+        np.array([maybe[row["class_name"]] for row in kept], np.int64),
+        np.array([row["crowd"] or row["difficult"] or row["class_name"] not in ids for row in kept], bool),
     )

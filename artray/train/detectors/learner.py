@@ -13,8 +13,6 @@ from artray.train.detectors.profile import DetectorProfile
 from artray.train.losses import Total, alone
 from artray.train.optimisers import Group, trained
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-
 
 class Learner(nn.Module, abc.ABC):
     """A detector that learns.
@@ -77,10 +75,15 @@ class Learner(nn.Module, abc.ABC):
         """Batch norms that keep their statistics stay as they are in evaluation."""
         super().train(mode)
         for module in [self] if self.cfg.norms == "frozen" else self.stages()[: self.cfg.frozen_stages]:
-            for each in module.modules():
-                if isinstance(each, NORMS):
-                    each.eval()
+            still(module)
         return self
+
+
+def still(module: nn.Module) -> None:
+    """Let batch norms, synchronised ones too, use the statistics that they have."""
+    for each in module.modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm):
+            each.eval()
 
 
 def alike(classes: Sequence[int], names: Sequence[str], wanted: Sequence[str]) -> list[list[int]]:

@@ -23,9 +23,15 @@ MEASURED: Final = 64
 """Pictures by which detectors get ready."""
 
 LEARNERS: Final[MappingProxyType[str, Build]] = MappingProxyType(
-    {"yolox_nano": yolox_learner.build} | dict.fromkeys(torchvision_engine.ARCHITECTURES, torchvision_learner.build)
+    {"yolox_nano": yolox_learner.build}
+    | dict.fromkeys(
+        (name for name in torchvision_engine.ARCHITECTURES if not name.startswith("ssd")), torchvision_learner.build
+    )
 )
-"""Architecture to what builds its learner."""
+"""Architecture to what builds its learner. SSDs are not among them: they see pictures squashed, not on a canvas."""
+
+OWN_KEYS: Final = ("background_min", "box_loss", "classes_lr")
+"""Keys of the section ``detector`` that mean something to YOLOX-nano alone."""
 
 
 def build(profile: DetectorProfile, card: Card, class_names: Sequence[str], exchange: Exchange) -> Learner:
@@ -60,5 +66,8 @@ def check(profile: DetectorProfile, card: Card) -> None:
         )
     if "model" not in card.weights and not profile.detector.random:
         raise ConfigError(f"detector.card: expected weights of the role model, got none in {card.name}")
+    asked = profile.detector.model_fields_set.intersection(OWN_KEYS)
+    if asked and card.architecture != "yolox_nano":
+        raise ConfigError(f"detector.{min(asked)}: expected only with a card of yolox_nano, got {card.name}")
     if "from" in card.settings:
         raise ConfigError(f"detector.card: {card.name}: weights from {card.settings['from']} cannot be trained on")

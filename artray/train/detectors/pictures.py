@@ -1,7 +1,7 @@
 """Batches of a detector's pictures on their canvases, with what they show."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,12 +19,16 @@ from artray.train.pictures import loaded
 from artray.train.sampling import Share
 from artray.train.works import Ints
 
+Item: TypeAlias = tuple[Tensor, Truth, tuple[int, int]]
+"""A canvas, what it shows, and the width and height of the part in its upper left that is no ground."""
+
 
 class Batch(NamedTuple):
     """Some pictures."""
 
     canvases: Tensor  # uint8[n, S, S, 3] RGB
     truths: tuple[Truth, ...]  # n
+    drawn_wh: tuple[tuple[int, int], ...]  # n; as an :data:`Item` has it
 
 
 class Pictures:
@@ -55,11 +59,11 @@ class Pictures:
     def scene(self, row: int) -> Scene:
         """A picture and its objects, in the cache's resolution."""
         image, boxed = self.read(row), self.labels.boxed[row]
-        scale = image.shape[1] / int(self.labels.sizes_wh[row, 0])
+        scale = np.tile([image.shape[1], image.shape[0]] / self.labels.sizes_wh[row], 2)
         return Scene(image, boxed.boxes_xyxy * scale, boxed.class_ids, boxed.ignored)
 
-    def item(self, scene: Scene, row: int) -> tuple[Tensor, Truth]:
-        """A scene on its canvas, as tensors."""
+    def item(self, scene: Scene, row: int, drawn_wh: tuple[int, int] | None = None) -> Item:
+        """A scene on its canvas, as tensors; ``drawn_wh`` is the part that is no ground, None all of it."""
         boxes, ignored = torch.from_numpy(scene.boxes_xyxy.astype(np.float32)), torch.from_numpy(scene.ignored)
         truth = Truth(
             boxes[~ignored],
@@ -68,33 +72,36 @@ class Pictures:
             torch.from_numpy(self.labels.told[row]),
             boxes[ignored],
         )
-        return torch.from_numpy(scene.image), truth
+        return torch.from_numpy(scene.image), truth, drawn_wh or (self.size_px, self.size_px)
 
 
-class _Shown(Dataset[tuple[Tensor, Truth]]):
+class _Shown(Dataset[Item]):
     """The pictures of an epoch, by position."""
 
     def __init__(self, pictures: Pictures, number: int, rows: Ints) -> None:
         self.pictures, self.number, self.rows = pictures, number, rows
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Truth]:
+    def __getitem__(self, position: int) -> Item:
         pictures, row = self.pictures, int(self.rows[position])
         random = np.random.default_rng([pictures.profile.training.seed, self.number, position])
         cfg, draw = pictures.profile.augment, pictures.draw
         return pictures.item(augment.shown(pictures.scene(row), pictures.size_px, cfg, random, draw), row)
 
 
-class _Plain(Dataset[tuple[Tensor, Truth]]):
+class _Plain(Dataset[Item]):
     """Pictures as they are judged."""
 
     def __init__(self, pictures: Pictures, rows: Ints) -> None:
         self.pictures, self.rows = pictures, rows
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Truth]:
-        row = int(self.rows[index])
-        return self.pictures.item(augment.plain(self.pictures.scene(row), self.pictures.size_px), row)
+    def __getitem__(self, index: int) -> Item:
+        pictures, row = self.pictures, int(self.rows[index])
+        scene = pictures.scene(row)
+        scale = pictures.size_px / max(scene.image.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in scene.image.shape[:2])
+        return pictures.item(augment.plain(scene, pictures.size_px), row, (width, height))
 
 
-def _together(items: list[tuple[Tensor, Truth]]) -> Batch:
-    canvases, truths = zip(*items, strict=True)
-    return Batch(torch.stack(canvases), truths)
+def _together(items: list[Item]) -> Batch:
+    canvases, truths, drawn = zip(*items, strict=True)
+    return Batch(torch.stack(canvases), truths, drawn)

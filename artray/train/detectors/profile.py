@@ -113,8 +113,8 @@ class PasteConfig(Section):
     tone: Fraction = 0.5
 
     def pasting(self) -> Pasting:
-        """As the compositor takes it."""
-        return Pasting(side_share=self.side_share, tone=self.tone)
+        """As the compositor takes it; it gives every object a box that is seen at all."""
+        return Pasting(side_share=self.side_share, tone=self.tone, seen_min=0.0)
 
 
 class AugmentBoxes(Section):
@@ -166,6 +166,12 @@ class JudgeConfig(Section):
     resamples: int = Field(1_000, ge=0)
 
 
+class DetectorEpochs(EpochsConfig):
+    """How long is trained, and what is kept: as of classifiers, but for the batches' size."""
+
+    batch_size: int = Field(16, ge=1)
+
+
 class DetectorProfile(Section):
     """Everything a detector's training is made with.
 
@@ -182,7 +188,7 @@ class DetectorProfile(Section):
     augment: AugmentBoxes = AugmentBoxes()
     balance: BalanceBoxes = BalanceBoxes()
     optimiser: OptimiserConfig = OptimiserConfig()
-    training: EpochsConfig = EpochsConfig(epochs=30, batch_size=16)
+    training: DetectorEpochs = DetectorEpochs()
     workers: WorkersConfig = WorkersConfig()
     test: JudgeConfig = JudgeConfig()
 
@@ -205,6 +211,8 @@ class DetectorProfile(Section):
         known = ("ap", "ap50", "ap75", *(f"{key} {name}" for name in CATEGORY for key in ("ap", "ap50", "ap75")))
         if self.chosen_by not in known:
             raise ValueError(f"training.choose_by: expected ap, ap50, ap75 or one with a class, got {self.chosen_by!r}")
+        if self.classes is not None and self.chosen_class not in ("", *self.classes):
+            raise ValueError(f"training.choose_by: expected one of classes, got {self.chosen_class!r}")
         self.workers.check(self.training)
         return self
 
@@ -212,3 +220,8 @@ class DetectorProfile(Section):
     def chosen_by(self) -> str:
         """The metric that chooses the epoch."""
         return self.training.choose_by or "ap50"
+
+    @property
+    def chosen_class(self) -> str:
+        """The class that it is of; "" for the mean over all."""
+        return self.chosen_by.partition(" ")[2]

@@ -1,9 +1,10 @@
 """Train a detector: labelled boxes in, a model card with its weights out; interrupted, it goes on where it was."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from artray import config
@@ -19,8 +20,10 @@ from artray.train.cache import Cache, default_folder
 from artray.train.detectors import learners, plan
 from artray.train.detectors.cutouts import CutOuts
 from artray.train.detectors.folder import DetectorFolder
-from artray.train.detectors.labels import class_names
+from artray.train.detectors.labels import Labels, class_names
+from artray.train.detectors.plan import Floats
 from artray.train.detectors.profile import DetectorProfile
+from artray.train.works import Ints
 
 
 def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = None) -> DetectorProfile:
@@ -44,7 +47,8 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     paste = placed.augment.paste
     if paste is None:
         return placed
-    there = paste.model_copy(update={"cutouts": run.below(root, paste.cutouts)})
+    labels = {"labels": run.below(root, paste.labels)} if paste.labels.endswith(".csv") else {}
+    there = paste.model_copy(update={"cutouts": run.below(root, paste.cutouts)} | labels)
     return placed.model_copy(update={"augment": placed.augment.model_copy(update={"paste": there})})
 
 
@@ -115,17 +119,42 @@ def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, r
     left_out = [*split.found.left_out, *split.found.mended, *pasted]
     folder.begin_boxes(profile, card, split.found.images, split.found.boxes, used, left_out)
     labels, rows = folder.labels(), folder.rows()
-    for part, need in (
-        ("train", "learn from"),
-        ("val", "choose the epoch by; raise data.val, or give pictures a part"),
-    ):
-        if not len(labels.ids(rows[part])[1]):
-            folder.forget()
-            raise ConfigError(f"data.sources: expected boxes to {need}, got none in {len(rows[part]):,} pictures")
-    for name, count in plan.counts(labels, rows, plan.factors(labels, rows["train"], profile.balance)).items():
+    factors = plan.factors(labels, rows["train"], profile.balance)
+    try:
+        check(profile, labels, rows, factors)
+    except ConfigError:
+        folder.forget()
+        raise
+    for name, count in plan.counts(labels, rows, factors).items():
         reporter.note(
             f"{name}: {count['train']:,} boxes to learn from (in an epoch {count['epoch']:,}), {count['val']:,} to "
             f"validate, {count['test']:,} to test"
+        )
+
+
+def check(profile: DetectorProfile, labels: Labels, rows: Mapping[str, Ints], factors: Floats) -> None:
+    """Make sure that there is something to learn from in every epoch, and something to choose the epoch by.
+
+    Raises:
+        ConfigError: there is not; says what there is.
+    """
+    if not len(labels.ids(rows["train"])[1]):
+        raise ConfigError(f"data.sources: expected boxes to learn from, got none in {len(rows['train']):,} pictures")
+    wanted = profile.chosen_class
+    if wanted and wanted not in labels.class_names:
+        raise ConfigError(f"training.choose_by: expected one of {', '.join(labels.class_names)}, got {wanted!r}")
+    places, class_ids = labels.ids(rows["val"])
+    judged = class_ids[labels.judged[rows["val"]][places, class_ids]]
+    if not len(judged) or (wanted and labels.class_names.index(wanted) not in judged):
+        raise ConfigError(
+            f"data.val: expected boxes of {wanted or 'any class'} to choose the epoch by, got none in "
+            f"{len(rows['val']):,} pictures; raise data.val, or give pictures a part"
+        )
+    least = int(np.floor(factors).sum())  # what is more comes and goes by lot
+    if least < 2 * profile.workers.workers:
+        raise ConfigError(
+            f"workers.workers: expected two pictures in an epoch for each worker at least, got {least} in all; "
+            "raise balance.empty and balance.weights"
         )
 
 

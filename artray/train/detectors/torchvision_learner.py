@@ -1,4 +1,4 @@
-"""torchvision's detectors that learn: Faster R-CNN, RetinaNet, FCOS, SSDLite, with their own losses.
+"""torchvision's detectors that learn: Faster R-CNN, RetinaNet, FCOS, with their own losses.
 
 These take every picture for fully labelled: what has no box, be it ignored or of a class that the picture's set did not
 look for, is background to them.
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from artray.detect import torchvision_engine
 from artray.detect.found import Found
+from artray.errors import ConfigError
 from artray.models import weights
 from artray.models.cards import Card
-from artray.train.detectors.learner import Learner, alike
+from artray.train.detectors.learner import Learner, alike, still
 from artray.train.detectors.pictures import Batch
 from artray.train.detectors.profile import DetectorProfile
 
@@ -50,8 +51,9 @@ class TorchvisionLearner(Learner):
     def stages(self) -> Sequence[nn.Module]:
         """The stem and the first three of a ResNet's stages; others have none."""
         body: Any = getattr(self.model.get_submodule("backbone"), "body", None)
-        layers = [getattr(body, name, None) for name in ("conv1", "layer1", "layer2", "layer3")]
-        return [each for each in layers if isinstance(each, nn.Module)] if all(layers) else []
+        if not hasattr(body, "layer3"):
+            return []
+        return nn.ModuleList([body.conv1, body.bn1]), body.layer1, body.layer2, body.layer3
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum of the detector's losses, their mean over the pictures of all workers."""
@@ -63,12 +65,14 @@ class TorchvisionLearner(Learner):
     def judge(self, batch: Batch) -> tuple[Tensor, list[Found]]:
         """The loss of a batch, and the detector's boxes."""
         self.train()  # torchvision's detectors have losses in training only
-        for each in self.modules():
-            if isinstance(each, nn.BatchNorm2d):
-                each.eval()
+        still(self)
         loss = self._losses(batch)
         self.eval()
-        return loss, [_found(output) for output in self.model(self._pictures(batch))]
+        bare = [  # as the pipeline shows them: without the canvas's ground
+            picture[:, :height, :width]
+            for picture, (width, height) in zip(self._pictures(batch), batch.drawn_wh, strict=True)
+        ]
+        return loss, [_found(output) for output in self.model(bare)]
 
     def tensors(self) -> dict[str, Tensor]:
         """As torchvision has them."""
@@ -110,53 +114,53 @@ def build(profile: DetectorProfile, card: Card, class_names: Sequence[str]) -> T
         ConfigError: the card's weights cannot be used.
         TransientError: they cannot be reached.
     """
-    size_px, test = profile.detector.size_px or SIZE_PX, profile.test
-    trait = torchvision_engine.ARCHITECTURES[card.architecture]
-    overlap, number = NMS_SETTINGS[trait.score_setting]
-    sized = {} if "ssd" in card.architecture else {"min_size": size_px, "max_size": size_px}
-    settings = dict(card.settings) | sized | {overlap: test.iou_max, number: test.found_max}
+    test, given = profile.test, dict(card.settings)
+    size_px = profile.detector.size_px or int(given.get("max_size", SIZE_PX))
+    overlap, number = NMS_SETTINGS[torchvision_engine.ARCHITECTURES[card.architecture].score_setting]
+    settings = given | {"min_size": size_px, "max_size": size_px, overlap: test.iou_max, number: test.found_max}
     if profile.detector.random:  # norms that nothing has measured yet are not to be frozen
         settings |= {"frozen_eps": None}
     new = torchvision_engine.unlearned(card.architecture, len(class_names) + 1, test.score_min, settings)
     if not profile.detector.random:
         old = weights.read_tensors(weights.fetch(card.weights["model"], owner=f"card {card.name}"))
         names, ids = torchvision_engine.label_table(card.classes, card.labels)
+        other = torchvision_engine.unlearned(card.architecture, len(class_names) + 2, test.score_min, settings)
+        shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
+        rows = {name: tensor for name, tensor in new.state_dict().items() if tensor.shape != shapes[name]}
         sources = [[0], *alike(ids.tolist(), names, class_names)]
-        torchvision_engine.load(new, transferred(new.state_dict(), old, len(card.classes), sources))
+        torchvision_engine.load(new, dict(old) | transferred(rows, old, len(card.classes), sources))
     return TorchvisionLearner(new, settings, profile, size_px)
 
 
 def transferred(
-    new: Mapping[str, Tensor], old: Mapping[str, Tensor], old_classes: int, sources: Sequence[Sequence[int]]
+    rows: Mapping[str, Tensor], old: Mapping[str, Tensor], old_classes: int, sources: Sequence[Sequence[int]]
 ) -> dict[str, Tensor]:
-    """A state dict for other classes: rows that predict one are the mean of old ones, or stay as they were made.
+    """What tells other classes apart: rows that predict one are the mean of old ones, or stay as they were made.
 
     Args:
-        new: a state dict of the new detector, as it was made.
-        old: of the old one.
+        rows: of the new detector, as it was made: the tensors whose shape depends on the number of classes.
+        old: a state dict of the old one.
         old_classes: how many ids the old one has, the background's among them.
         sources: for each new id the old ones that it starts from; none: as it was made.
+
+    Raises:
+        ConfigError: the old one has no such tensor, or one of another shape than its classes explain.
     """
-    return {
-        name: _rows(tensor, old[name], old_classes, sources, "bbox_pred" in name)
-        if name in old and old[name].shape != tensor.shape
-        else old.get(name, tensor)
-        for name, tensor in new.items()
-    }
+    return {name: _rows(name, tensor, old.get(name), old_classes, sources) for name, tensor in rows.items()}
 
 
-def _rows(new: Tensor, old: Tensor, old_classes: int, sources: Sequence[Sequence[int]], class_first: bool) -> Tensor:
+def _rows(name: str, new: Tensor, old: Tensor | None, old_classes: int, sources: Sequence[Sequence[int]]) -> Tensor:
     """Rows of a predictor: per class several of them, or per anchor all classes."""
-    classes = len(sources)
-    if new.shape[0] % classes or old.shape[0] % old_classes or new.shape[1:] != old.shape[1:]:
-        return new
-    before = old.reshape(*((old_classes, -1) if class_first else (-1, old_classes)), *old.shape[1:])
-    after = new.reshape(*((classes, -1) if class_first else (-1, classes)), *new.shape[1:])
+    each, class_first = new.shape[0] // len(sources), "bbox_pred" in name
+    if old is None or old.shape != (each * old_classes, *new.shape[1:]):
+        got = "none" if old is None else str(tuple(old.shape))
+        raise ConfigError(f"weights: {name}: expected rows of {old_classes} classes, got {got}")
+    split = (lambda count: (count, each)) if class_first else (lambda count: (each, count))
+    before = old.reshape(*split(old_classes), *old.shape[1:])
+    after = new.reshape(*split(len(sources)), *new.shape[1:])
     if not class_first:
         before, after = before.transpose(0, 1), after.transpose(0, 1)
-    if before.shape[1:] != after.shape[1:]:
-        return new
     made = torch.stack(
-        [before[list(ids)].mean(dim=0) if len(ids) else own for ids, own in zip(sources, after, strict=True)]
+        [before[[*ids]].mean(dim=0) if len(ids) else own for ids, own in zip(sources, after, strict=True)]
     )
-    return made.flatten(0, 1) if class_first else made.transpose(0, 1).flatten(0, 1)
+    return (made if class_first else made.transpose(0, 1)).flatten(0, 1)

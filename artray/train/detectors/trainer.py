@@ -77,17 +77,19 @@ class Trainer(Loop):
                 with self.autocast():
                     loss, each = learner.judge(batch)
                 losses += float(loss) * len(batch.truths)
-                found += each
-        upright = [self._upright(each, int(row)) for each, row in zip(found, own, strict=True)]
+                done = len(found)
+                found += [
+                    self._upright(one, drawn_wh, int(row))
+                    for one, drawn_wh, row in zip(each, batch.drawn_wh, own[done : done + len(each)], strict=True)
+                ]
         whole: list[Found] = [nothing()] * len(rows)
-        parts = exchange.gather((losses, upright))
+        parts = exchange.gather((losses, found))
         for rank, (_, given) in enumerate(parts):
             whole[rank :: exchange.workers] = given
         return sum(each for each, _ in parts) / max(len(rows), 1), whole
 
-    def _upright(self, found: Found, row: int) -> Found:
-        """Boxes on the canvas, which shows a picture in its upper left, as boxes of the original, within it."""
-        width, height = self.labels.sizes_wh[row].tolist()
-        scale = max(width, height) / self.pictures.size_px
-        boxes = np.clip(found.boxes_xyxy * scale, 0, [width, height] * 2).astype(np.float32)
-        return found._replace(boxes_xyxy=boxes)
+    def _upright(self, found: Found, drawn_wh: tuple[int, int], row: int) -> Found:
+        """Boxes on the canvas, on which a picture is drawn so large, as boxes of the original, within it."""
+        sides = self.labels.sizes_wh[row]
+        scaled = found.boxes_xyxy * np.tile(sides / drawn_wh, 2)
+        return found._replace(boxes_xyxy=np.clip(scaled, 0, np.tile(sides, 2)).astype(np.float32))

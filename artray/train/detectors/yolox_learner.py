@@ -78,7 +78,12 @@ class YoloxLearner(Learner):
             "classes": list(class_names),
             "labels": {name: name for name in class_names},
             "score_min": least,
-            "settings": {"size_px": self.size_px, "class_score_min": above},
+            "settings": {
+                "size_px": self.size_px,
+                "iou_max": self.test.iou_max,
+                "found_max": self.test.found_max,
+                "class_score_min": above,
+            },
         }
 
     def _loss(self, levels: Sequence[Tensor], batch: Batch, total: Total) -> Tensor:
