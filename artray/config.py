@@ -170,7 +170,7 @@ class DetectConfig(Section):
             (with a note), so that an ensemble runs with those members that there are.
     """
 
-    cards: tuple[str, ...] = ("mtcnn",)
+    cards: tuple[str, ...] = ("yolox-nano-art", "mtcnn")
     device: Device = "cpu"
     batch_size: int = Field(16, ge=1)
     absent: Literal["error", "skip"] = "error"
