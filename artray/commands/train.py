@@ -44,7 +44,7 @@ def train(
 
 def _next(card: str, section: str) -> str:
     if "://" in card:
-        return f"Try next:\n  copy {card} and its two files of weights to a folder, then artray models add it\n"
+        return f"Try next:\n  copy {card} and its weights to a folder, then artray models add it\n"
     return f"Try next:\n  artray models add {card}\n  then name it in {section}.cards of a profile\n"
 
 

@@ -144,6 +144,7 @@ class Loop(abc.ABC):
         return self._finished(shown.images, lr, start)
 
     def _finished(self, images: int, lr: float, start: float) -> Result:
+        self._seed()  # of what a loss draws by lot
         val_loss, told = self.validated()
         if not math.isfinite(val_loss):
             raise ConfigError(
@@ -163,8 +164,7 @@ class Loop(abc.ABC):
 
     def _step(self, batch: Any) -> Tensor:
         """One batch: its loss, detached."""
-        seeds = [self.training.seed, self.epoch, self.batch, self.exchange.rank]
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))  # dropout's
+        self._seed()  # dropout's
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -175,6 +175,11 @@ class Loop(abc.ABC):
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
         return loss.detach()
+
+    def _seed(self) -> None:
+        """Torch's lot follows from where the training is, whether it was interrupted or not."""
+        seeds = [self.training.seed, self.epoch, self.batch, self.exchange.rank]
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The profile's precision."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -59,6 +60,9 @@ def test_a_card_comes_out_that_detects_in_the_pipeline(
     card = yaml.safe_load(Path(undisturbed["card"]).read_text())
     assert (card["classes"], card["settings"]["size_px"]) == (["dog", "cat"], 64)
     assert card["training"]["data_sha256"]
+    told = pq.read_table(folder / "run" / "predictions.parquet")
+    assert {"image_id", "part", "class_name", "score", "x1_px"} <= set(told.column_names)
+    assert set(told["part"].to_pylist()) <= {"val", "test"}
     assert (folder / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert running.answer("models", "verify", undisturbed["card"], env=env)[0]["ok"]
     store = folder / "store"

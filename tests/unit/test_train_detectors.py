@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import save
 
-from artray.detect import torchvision_engine
+from artray.detect import torchvision_engine, yolox_engine
 from artray.detect.datasets.tables import BOXES, IMAGES
 from artray.detect.found import Found
 from artray.detect.torchvision_engine import label_table
@@ -100,6 +100,26 @@ def test_frozen_stages_and_statistics_stay_and_classes_learn_at_a_rate_of_their_
     assert not {name for name in same - frozen - statistics if ".trunk.stage4" in name}
 
 
+def test_the_card_finds_what_was_judged() -> None:
+    cfg = profile(training={"precision": "float32"}, test={"score_min": 1e-7, "iou_max": 0.5, "found_max": 7})
+    made = trained(cfg)
+    learner = made.judged
+    assert isinstance(learner, Learner)
+    told = learner.described(NAMES, {"dog": 2e-7, "cat": 1e-7})
+    network = yolox_engine.build(len(NAMES), learner.tensors())
+    engine = yolox_engine.Yolox(
+        network, told["classes"], told["labels"], score_min=told["score_min"], **told["settings"]
+    )
+    _, found = made.found(made.val)
+    for row, each in zip(made.val.tolist(), found, strict=True):
+        again = engine([picture(row)])[0]
+        kept = each.at((each.scores >= 2e-7) | (each.class_ids == 1))
+        assert 0 < len(again.scores) <= 7
+        for box_xyxy, score in zip(kept.boxes_xyxy, kept.scores, strict=True):
+            apart = np.abs(again.boxes_xyxy - box_xyxy).max(axis=1) + 1000 * np.abs(again.scores - score)
+            assert apart.min() < 0.5
+
+
 def test_new_classes_start_from_what_is_like_them() -> None:
     card = cards.load("yolox-nano-coco")
     own = {name: at for at, name in enumerate(card.classes)}
@@ -139,9 +159,7 @@ def test_torchvisions_detectors_learn_and_find_what_they_were_judged_by(architec
         assert abs(len(again.scores) - len(each.scores)) <= 2
         if len(again.scores):
             apart = np.abs(again.boxes_xyxy[:, None] - each.boxes_xyxy[None]).max(axis=2).min(axis=1)
-            assert (
-                apart < 2
-            ).mean() > 0.8  # equal scores, and the last places, go by luck
+            assert (apart < 2).mean() > 0.8  # equal scores, and the last places, go by luck
 
 
 @pytest.mark.parametrize("class_first", [True, False])

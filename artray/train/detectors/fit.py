@@ -1,16 +1,20 @@
 """One worker's training of a detector: from the last checkpoint to the card."""
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import torch
 import yaml
 from safetensors.torch import save
 
 from artray import __version__
+from artray.detect.datasets.tables import CORNERS
+from artray.detect.found import Found
 from artray.train.cache import Cache, Reader, default_folder
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.folder import DetectorFolder
@@ -76,6 +80,7 @@ def _finish(folder: DetectorFolder, trainer: Trainer) -> None:
     reports = {part: judging.report(labels, rows[part], each, cfg.resamples) for part, each in found.items()}
     scores = judging.thresholds(labels, trainer.val, found["val"])
     (folder.location / "report.md").write_bytes(judging.markdown(trainer.profile.name, reports).encode())
+    folder.keep("predictions.parquet", pa.concat_tables(predictions(folder, rows, found, labels.class_names)))
     best = trainer.best
     (folder.location / "result.json").write_json(
         {
@@ -89,6 +94,26 @@ def _finish(folder: DetectorFolder, trainer: Trainer) -> None:
             "thresholds": scores,
         }
     )
+
+
+def predictions(
+    folder: DetectorFolder, rows: Mapping[str, Ints], found: Mapping[str, Sequence[Found]], names: Sequence[str]
+) -> Iterator[pa.Table]:
+    """What the best epoch finds in pictures of each part, pixels of the upright originals."""
+    image_ids = folder.images["image_id"].to_pylist()
+    for part, answers in found.items():
+        counts = [len(each.scores) for each in answers]
+        boxes = np.concatenate([np.empty((0, 4), np.float32), *(each.boxes_xyxy for each in answers)])
+        class_ids = np.concatenate([np.empty(0, np.int64), *(each.class_ids for each in answers)])
+        scores = np.concatenate([np.empty(0, np.float32), *(each.scores for each in answers)])
+        owners = np.repeat(rows[part], counts).tolist()
+        columns = {
+            "image_id": pa.array([image_ids[row] for row in owners], pa.string()),
+            "part": pa.array([part] * len(owners), pa.string()),
+            "class_name": pa.array([names[class_id] for class_id in class_ids.tolist()], pa.string()),
+            "score": pa.array(scores, pa.float32()),
+        }
+        yield pa.table(columns | {side: pa.array(boxes[:, at], pa.float32()) for at, side in enumerate(CORNERS)})
 
 
 def write_card(

@@ -2,6 +2,7 @@
 
 RUN/images.parquet      every picture with its part, its size and the classes that are labelled in it
 RUN/boxes.parquet       their boxes
+RUN/predictions.parquet what the best epoch finds in those of validation and test
 """
 
 import hashlib
