@@ -21,6 +21,9 @@ from pyarrow import fs
 
 from artray.errors import ConfigError, TransientError
 
+READS: Final = 20
+"""How often an object that is replaced while it is read is read anew."""
+
 USER_ERRNOS: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 )
@@ -120,13 +123,25 @@ class Location:
                 raise ConfigError(f"{self.uri}: cannot be created ({error.strerror})") from error
 
     def read_bytes(self) -> bytes:
-        """All bytes of a file.
+        """All bytes of a file, all of them of the old or all of the new one where it is replaced meanwhile.
 
         Raises:
             FileNotFoundError: there is none.
+            TransientError: it does not stay the same for long enough to be read.
         """
-        with transient(self.uri), self.filesystem.open_input_stream(self.root) as stream:
-            return bytes(stream.read())
+        for _ in range(READS):
+            with transient(self.uri), self.filesystem.open_input_stream(self.root) as stream:
+                data = bytes(stream.read())
+            # an object's size is asked for before it is read: of one that grew in between, the end is missing
+            if not self.is_s3 or self._size() in (len(data), None):
+                return data
+        raise TransientError(f"{self.uri}: is replaced over and over while it is read; run again")
+
+    def _size(self) -> int | None:
+        """Bytes of a file; None where it is gone."""
+        with transient(self.uri):
+            size: int | None = self.filesystem.get_file_info(self.root).size
+        return size
 
     def write_bytes(self, data: bytes) -> None:
         """Replace a file; a reader sees the old or the new one, never a half."""

@@ -182,3 +182,26 @@ def test_a_bucket_that_is_not_there(s3_bucket: str) -> None:
     assert (nowhere / "a.json").read_json() is None
     with pytest.raises(ConfigError, match="check its name and your permissions"):
         (nowhere / "a.json").write_json({})
+
+
+def test_a_reader_never_sees_half_an_object(s3_bucket: str) -> None:
+    """One that is replaced by a longer one between being measured and being read would lose its end."""
+    document, ended = Location(f"s3://{s3_bucket}/growing.json"), threading.Event()
+    document.write_json({"text": ""})
+
+    def write() -> None:
+        length = 0
+        while not ended.is_set():
+            length = (length + 977) % 20_000
+            document.write_json({"text": "x" * length})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(150):
+            found = document.read_json()
+            assert found is not None
+            assert set(found["text"]) <= {"x"}
+    finally:
+        ended.set()
+        writer.join()

@@ -16,6 +16,7 @@ from artray.store.layout import Store
 from artray.store.lease import Lease
 from artray.train import launch, run, shown, works
 from artray.train import profile as module
+from artray.train.detectors import run as detectors
 from artray.train.prepare import PREPARED
 from artray.train.profile import TrainProfile
 
@@ -94,6 +95,13 @@ def test_sets_lie_below_the_folder_that_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     assert run.load(file, data="sets").data.sources[0].path == str(tmp_path / "sets" / "labels.csv")
     for name in run.shipped():
+        if run.is_of_detector(name):
+            detector = detectors.load(name)
+            assert (detector.name, detector.classes) == (name, cards.load(name).classes)
+            assert detector.data.sources[0].path == str(tmp_path / "PeopleArt")
+            assert detector.augment.paste is not None
+            assert detector.augment.paste.cutouts == str(tmp_path / "cutouts" / "cutouts.csv")
+            continue
         recipe = run.load(name)
         assert recipe.name == name
         assert recipe.data.sources[0].path == str(tmp_path / "art.csv")
