@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     told = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     told.out.mkdir(parents=True, exist_ok=True)
     source = BoxSource.model_validate(yaml.safe_load(Path(told.source).read_text()))
     found = splitting.part(reading.read(source), told.part)
