@@ -240,16 +240,13 @@ def train(
     from artray.location import Location
     from artray.pipeline.progress import Silent
     from artray.train import run
+    from artray.train.detectors import run as detectors
 
-    if run.is_of_detector(profile):
-        from artray.train.detectors import run as detectors
-
-        wanted = detectors.load(profile, set, data)
-        with reporter or Silent() as told:
-            return detectors.train(wanted, Location.of(out or Path("runs") / wanted.name), told)
-    resolved = run.load(profile, set, data)
+    of: Any = detectors if run.is_of_detector(profile) else run
+    resolved = of.load(profile, set, data)
     with reporter or Silent() as told:
-        return run.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
+        trained: dict[str, Any] = of.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
+    return trained
 
 
 def evaluate_boxes(
@@ -290,10 +287,9 @@ def evaluate(store: str, labels: str | Path, *, out: str | Path | None = None) -
 def labels(profile: str | Path, *, data: str | None = None, set: Sequence[str] = ()) -> dict[str, Any]:
     """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
     from artray.train import run
+    from artray.train.detectors import run as detectors
 
     if run.is_of_detector(profile):
-        from artray.train.detectors import run as detectors
-
         return detectors.told(detectors.read(detectors.load(profile, set, data)))
     found = run.read(run.load(profile, set, data))
     return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}

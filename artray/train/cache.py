@@ -125,6 +125,11 @@ class Reader:
         return self._pool[1]
 
 
+def opened(folder: str | None, short_side_px: int) -> Cache:
+    """The cache of a profile's ``data``; None for the user's own folder."""
+    return Cache(Path(folder).expanduser() if folder else default_folder(), short_side_px)
+
+
 def default_folder() -> Path:
     """``$ARTRAY_CACHE/pictures``, by default ``~/.cache/artray/pictures``."""
     home = os.environ.get("ARTRAY_CACHE")

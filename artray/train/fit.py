@@ -5,7 +5,7 @@ import io
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import cv2
 import numpy as np
@@ -24,8 +24,9 @@ from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
 from artray.train import epochs, judging, networks, robust, stored, told
 from artray.train.batch_norm import synchronised
-from artray.train.cache import Cache, Reader, default_folder
+from artray.train.cache import Reader, opened
 from artray.train.checkpoints import BEST
+from artray.train.detectors.profile import DetectorProfile
 from artray.train.epochs import Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.judging import Judged
@@ -48,6 +49,7 @@ APART: Final = ("source", "colour")
 """Metrics are told apart by these columns of the works, too."""
 
 Told = Callable[[Result], None]
+P = TypeVar("P", TrainProfile, DetectorProfile)
 
 
 def fit(
@@ -65,10 +67,7 @@ def fit(
         ConfigError: a picture or a card cannot be used, a loss is not finite, or a checkpoint is of something else.
         TransientError: a storage failed; run again to go on.
     """
-    profile, works = folder.profile, folder.works
-    profile = profile if workers is None else profile.model_copy(update={"workers": workers})
-    torch.set_num_threads(profile.workers.threads)
-    cv2.setNumThreads(profile.workers.threads)
+    profile, works = worker_profile(folder.profile, workers), folder.works
     spec = network_input(profile, folder.card)
     inputs, labels = _inputs(profile, works, spec), class_ids(works, profile)
     network = build(profile, folder.card, exchange)
@@ -80,6 +79,19 @@ def fit(
     if profile.network.interpolate < 1 or profile.network.trained == "none":
         _fit_heads(trainer)
     _finish(folder, trainer, spec, labels)
+
+
+def worker_profile(profile: P, workers: WorkersConfig | None) -> P:
+    """A training's profile with the workers of this run, None for its own; this process gets as many threads.
+
+    Args:
+        profile: the training's.
+        workers: may be others than those that began it.
+    """
+    made = profile if workers is None else profile.model_copy(update={"workers": workers})
+    torch.set_num_threads(made.workers.threads)
+    cv2.setNumThreads(made.workers.threads)
+    return made
 
 
 def run(folder: RunFolder, trainer: Loop, tell: Told) -> None:
@@ -192,8 +204,7 @@ def _inputs(profile: TrainProfile, works: pa.Table, spec: Input) -> Pictures | E
     uris = works["uri"].to_pylist()
     if profile.data.embeddings is not None:
         return Embeddings(stored.matrix(profile.data.embeddings, uris), DTYPES[profile.training.precision])
-    folder = Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
-    cache = Cache(folder, profile.data.short_side_px)
+    cache = opened(profile.data.cache, profile.data.short_side_px)
     return Pictures(profile, spec, Reader(cache, uris, works["version"].to_pylist(), MAX_FILE_BYTES))
 
 

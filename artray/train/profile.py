@@ -3,6 +3,7 @@
 Sections in comments are those of the report's chapter Image Classification.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
@@ -43,6 +44,12 @@ class Source(Section):
         return self.name or self.kind
 
 
+def check_titles(titles: Sequence[str]) -> None:
+    """Raises ValueError where two sets have one name."""
+    if twice := next((title for title in titles if titles.count(title) > 1), None):
+        raise ValueError(f"sources: {twice}: expected each name once; give them names of their own")
+
+
 class DataConfig(Section):
     """Which works are learned from and judged on.
 
@@ -73,9 +80,7 @@ class DataConfig(Section):
     def _some_left(self) -> "DataConfig":
         if self.val + self.test >= 1:
             raise ValueError(f"val and test: expected less than 1 together, got {self.val + self.test:g}")
-        names = [source.title for source in self.sources]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"sources: {twice}: expected each name once; give them names of their own")
+        check_titles([source.title for source in self.sources])
         return self
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from artray import config
+from artray.detect.datasets.sources import BoxSource
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.models import cards, registry, trunks
@@ -20,10 +21,10 @@ from artray.pipeline.progress import Reporter, Tally, duration
 from artray.store.layout import Store
 from artray.store.lease import Lease
 from artray.train import epochs, splits, stored
-from artray.train.cache import Cache, default_folder
+from artray.train.cache import opened
 from artray.train.datasets import layouts, reading
 from artray.train.loop import Result, best_of
-from artray.train.profile import TrainProfile
+from artray.train.profile import Source, TrainProfile
 from artray.train.rundir import RunFolder
 from artray.train.works import PARTS, WORKS, class_ids, rows_of
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 5
 """So many lines of what cannot be used are shown; all of them are in RUN/left_out.txt."""
+
+
+S = TypeVar("S", Source, BoxSource)
 
 
 class Found(NamedTuple):
@@ -69,12 +73,21 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     Raises:
         ConfigError: it cannot be read, or a key is wrong.
     """
-    known = shipped()
-    found = config.load_as(TrainProfile, profile, overrides, known)
-    anchor = "." if str(profile) in known else str(Path(profile).absolute().parent)
-    sets = tuple(each.model_copy(update={"path": below(data or anchor, each.path)}) for each in found.data.sources)
+    found = config.load_as(TrainProfile, profile, overrides, shipped())
+    anchor = anchor_of(profile)
+    sets = placed(found.data.sources, data or anchor)
     places = {name: below(anchor, path) for name in ("cache", "embeddings") if (path := getattr(found.data, name))}
     return found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **places})})
+
+
+def anchor_of(profile: str | Path) -> str:
+    """The folder that a profile's own paths are below: its file's, of a shipped one the current folder."""
+    return "." if str(profile) in shipped() else str(Path(profile).absolute().parent)
+
+
+def placed(sources: Sequence[S], root: str) -> tuple[S, ...]:
+    """Sets with their paths below a folder or S3 prefix."""
+    return tuple(each.model_copy(update={"path": below(root, each.path)}) for each in sources)
 
 
 def below(root: str, path: str) -> str:
@@ -130,6 +143,8 @@ def conduct(
     """
     if missing := [name for name in ("tensorboardX", "matplotlib") if find_spec(name) is None]:
         raise ConfigError(f"train: expected the package {missing[0]}; install it: pip install 'artray[train]'")
+    if "://" in (profile.data.cache or ""):
+        raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
     _check_same(folder, profile)
     from artray.pipeline import graph
     from artray.train import launch
@@ -167,8 +182,7 @@ def _check_start(profile: TrainProfile, card: cards.Card) -> None:
     """Make sure that a training can start from a card.
 
     Raises:
-        ConfigError: its architecture is not known or has no stages to be trained apart, it has no trunk, or the cache
-            is no folder.
+        ConfigError: its architecture is not known or has no stages to be trained apart, or it has no trunk.
     """
     registry.check_architecture(card)
     if profile.network.trained.startswith("conv") and not trunks.has_stages(card.architecture):
@@ -180,8 +194,6 @@ def _check_start(profile: TrainProfile, card: cards.Card) -> None:
         raise ConfigError(
             f"network.card: expected one with weights of its trunk, got {card.name}; or set network.random"
         )
-    if "://" in (profile.data.cache or ""):
-        raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
 
 
 def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter: Reporter) -> None:
@@ -190,8 +202,8 @@ def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter:
     if profile.data.embeddings is not None:
         stored.check(profile.data.embeddings, card)
     found = read(profile)
-    prepared = None if profile.data.embeddings is not None else _prepared(found, profile, reporter)
-    works, left_out = usable(found, prepared, profile)
+    seen = None if profile.data.embeddings is not None else prepared(found.works, profile, reporter)
+    works, left_out = usable(found, seen, profile)
     for line in summary(left_out):
         reporter.note(line)
     check(works, profile)
@@ -205,24 +217,24 @@ def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter:
     folder.begin(profile, card, works, left_out)
 
 
-def _prepared(found: Found, profile: TrainProfile, reporter: Reporter) -> pa.Table:
-    """What became of every picture; see artray.train.prepare."""
+def prepared(works: pa.Table, profile: "TrainProfile | DetectorProfile", reporter: Reporter) -> pa.Table:
+    """What became of every picture; see artray.train.prepare.
+
+    Args:
+        works: work_id, uri and version of each.
+        profile: where pictures are kept, and how many workers prepare them.
+        reporter: is told how far it is.
+    """
     from artray.train import launch
 
-    cache = Cache(cache_folder(profile), profile.data.short_side_px)
-    tally = Tally(found.works.num_rows)
+    tally = Tally(works.num_rows)
     reporter.start(tally, "preparing")
 
-    def each(works: int) -> None:
-        tally.add(works, {})
+    def each(done: int) -> None:
+        tally.add(done, {})
         reporter.update(tally)
 
-    return launch.prepared(found.works, cache, profile.workers.workers, each)
-
-
-def cache_folder(profile: TrainProfile) -> Path:
-    """Where pictures are kept."""
-    return Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
+    return launch.prepared(works, opened(profile.data.cache, profile.data.short_side_px), profile.workers.workers, each)
 
 
 def read(profile: TrainProfile) -> Found:

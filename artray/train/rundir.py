@@ -75,10 +75,6 @@ class RunFolder:
             raise ConfigError(f"{self.location}: expected the folder of a training, found no {MADE}")
         return made
 
-    def forget(self) -> None:
-        """Take back :meth:`begin`."""
-        (self.location / MADE).remove()
-
     def keep(self, name: str, table: pa.Table) -> None:
         """Write a table as a Parquet file."""
         buffer = io.BytesIO()

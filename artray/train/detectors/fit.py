@@ -2,20 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
-import torch
 import yaml
 from safetensors.torch import save
 
 from artray import __version__
 from artray.detect.datasets.tables import CORNERS
 from artray.detect.found import Found
-from artray.train.cache import Cache, Reader, default_folder
+from artray.train.cache import Reader, opened
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.folder import DetectorFolder
 from artray.train.detectors.learner import Learner
@@ -23,7 +20,7 @@ from artray.train.detectors.pictures import Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.detectors.trainer import Trainer
 from artray.train.exchange import Exchange
-from artray.train.fit import MAX_FILE_BYTES, Told, revision, run
+from artray.train.fit import MAX_FILE_BYTES, Told, revision, run, worker_profile
 from artray.train.profile import WorkersConfig
 from artray.train.works import Ints
 
@@ -46,11 +43,8 @@ def fit(
         ConfigError: a picture or a card cannot be used, a loss is not finite, or a checkpoint is of something else.
         TransientError: a storage failed; run again to go on.
     """
-    profile, card, labels, rows = folder.detector_profile, folder.card, folder.labels(), folder.rows()
-    profile = profile if workers is None else profile.model_copy(update={"workers": workers})
-    torch.set_num_threads(profile.workers.threads)
-    cv2.setNumThreads(profile.workers.threads)
-    learner = learners.build(profile, card, labels.class_names, exchange)
+    profile, labels, rows = worker_profile(folder.detector_profile, workers), folder.labels(), folder.rows()
+    learner = learners.build(profile, folder.card, labels.class_names, exchange)
     pictures = Pictures(profile, labels, learner.size_px, reader(profile, folder))
     if not profile.detector.random:
         learner.calibrate(pictures.validation(_some(profile, rows["train"]), profile.training.batch_size))
@@ -61,9 +55,8 @@ def fit(
 
 def reader(profile: DetectorProfile, folder: DetectorFolder) -> Reader:
     """Where pictures are read from."""
-    cache = Path(profile.data.cache).expanduser() if profile.data.cache else default_folder()
     uris, versions = (folder.images[name].to_pylist() for name in ("uri", "version"))
-    return Reader(Cache(cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
+    return Reader(opened(profile.data.cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
 
 
 def _some(profile: DetectorProfile, train: Ints) -> Ints:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,7 +21,7 @@ from artray.train.detectors import labels
 from artray.train.detectors.labels import Labels
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.rundir import MADE, RunFolder
-from artray.train.works import PARTS, Ints
+from artray.train.works import PARTS, Ints, rows_of
 
 
 class DetectorFolder(RunFolder):
@@ -75,8 +74,12 @@ class DetectorFolder(RunFolder):
 
     def rows(self) -> dict[str, Ints]:
         """int64: the rows of each part."""
-        parts = np.array(self.images["part"].to_pylist(), object)
-        return {part: np.flatnonzero(parts == part).astype(np.int64) for part in PARTS}
+        return parts_of(self.images)
+
+
+def parts_of(images: pa.Table) -> dict[str, Ints]:
+    """int64: the rows of each part."""
+    return {part: rows_of(images, part) for part in PARTS}
 
 
 def digest(images: pa.Table, boxes: pa.Table) -> str:

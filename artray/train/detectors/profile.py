@@ -12,7 +12,7 @@ from artray.detect.artify import ARTIFY, GREY
 from artray.detect.composite import Pasting
 from artray.detect.datasets.sources import BoxSource
 from artray.taxonomy import CATEGORY, coarse
-from artray.train.profile import EpochsConfig, OptimiserConfig, WorkersConfig
+from artray.train.profile import EpochsConfig, OptimiserConfig, WorkersConfig, check_titles
 from artray.train.shown import Fraction, Scale
 
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
@@ -45,8 +45,7 @@ class BoxData(Section):
         if self.val + self.test >= 1:
             raise ValueError(f"val and test: expected less than 1 together, got {self.val + self.test:g}")
         names = [source.title for source in self.sources]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"sources: {twice}: expected each name once; give them names of their own")
+        check_titles(names)
         if unknown := next((name for name in self.mirrored if name not in names), None):
             raise ValueError(f"mirrored: expected names of sources ({', '.join(names)}), got {unknown!r}")
         return self

@@ -5,22 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from artray import config
 from artray.detect.datasets import reading, splitting, tables
-from artray.detect.datasets.splitting import Looks
 from artray.detect.datasets.tables import Labelled
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.models import cards
-from artray.pipeline.progress import Reporter, Tally
+from artray.pipeline.progress import Reporter
 from artray.train import run
-from artray.train.cache import Cache, default_folder
 from artray.train.detectors import learners, plan
 from artray.train.detectors.cutouts import CutOuts
-from artray.train.detectors.folder import DetectorFolder
-from artray.train.detectors.labels import Labels, class_names
+from artray.train.detectors.folder import DetectorFolder, parts_of
+from artray.train.detectors.labels import Labels, arrays, class_names
 from artray.train.detectors.plan import Floats
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.works import Ints
@@ -37,11 +34,10 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     Raises:
         ConfigError: it cannot be read, or a key is wrong.
     """
-    known = run.shipped()
-    found = config.load_as(DetectorProfile, profile, overrides, known)
-    anchor = "." if str(profile) in known else str(Path(profile).absolute().parent)
+    found = config.load_as(DetectorProfile, profile, overrides, run.shipped())
+    anchor = run.anchor_of(profile)
     root = data or anchor
-    sets = tuple(each.model_copy(update={"path": run.below(root, each.path)}) for each in found.data.sources)
+    sets = run.placed(found.data.sources, root)
     cache = {"cache": run.below(anchor, found.data.cache)} if found.data.cache else {}
     placed = found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **cache})})
     paste = placed.augment.paste
@@ -95,8 +91,6 @@ def train(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[s
     """
     card = cards.load(profile.detector.card)
     learners.check(profile, card)
-    if "://" in (profile.data.cache or ""):
-        raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
     folder = DetectorFolder(out)
     return run.conduct(folder, profile, reporter, lambda: _begin(folder, profile, card, reporter))
 
@@ -108,23 +102,21 @@ def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, r
     pasted = cut_outs(profile, found)
     for line in tables.told(found):
         reporter.note(line)
-    found, looks = _prepared(found, profile, reporter)
     data = profile.data
+    works = found.images.select(["uri", "version"]).add_column(0, "work_id", found.images["image_id"])
+    found, looks = splitting.look(found, run.prepared(works, profile, reporter), data.mirrored)
     split = splitting.split(
         found, looks if data.near_bits is not None else None, data.val, data.test, data.near_bits or 0
     )
-    for line in run.summary([*split.found.left_out, *split.found.mended, *pasted]):
+    left_out = [*split.found.left_out, *split.found.mended, *pasted]
+    for line in run.summary(left_out):
         reporter.note(line)
     used = {source.title: _used(source.label_map().classes.values()) for source in data.sources}
-    left_out = [*split.found.left_out, *split.found.mended, *pasted]
-    folder.begin_boxes(profile, card, split.found.images, split.found.boxes, used, left_out)
-    labels, rows = folder.labels(), folder.rows()
+    images, boxes = split.found.images, split.found.boxes
+    labels, rows = arrays(images, boxes, class_names(boxes, profile.classes), used), parts_of(images)
     factors = plan.factors(labels, rows["train"], profile.balance)
-    try:
-        check(profile, labels, rows, factors)
-    except ConfigError:
-        folder.forget()
-        raise
+    check(profile, labels, rows, factors)
+    folder.begin_boxes(profile, card, images, boxes, used, left_out)
     for name, count in plan.counts(labels, rows, factors).items():
         reporter.note(
             f"{name}: {count['train']:,} boxes to learn from (in an epoch {count['epoch']:,}), {count['val']:,} to "
@@ -170,22 +162,3 @@ def cut_outs(profile: DetectorProfile, found: Labelled) -> list[str]:
 
 def _used(names: Any) -> list[str]:
     return sorted({name for name in names if name})
-
-
-def _prepared(found: Labelled, profile: DetectorProfile, reporter: Reporter) -> tuple[Labelled, Looks]:
-    """Keep every picture in the cache, and see how it looks; what cannot be decoded is left out."""
-    from artray.train import launch
-
-    data = profile.data
-    folder = Path(data.cache).expanduser() if data.cache else default_folder()
-    names = found.images["image_id"].to_pylist()
-    works = pa.table({"work_id": names, "uri": found.images["uri"], "version": found.images["version"]})
-    tally = Tally(len(names))
-    reporter.start(tally, "preparing")
-
-    def each(pictures: int) -> None:
-        tally.add(pictures, {})
-        reporter.update(tally)
-
-    done = launch.prepared(works, Cache(folder, data.short_side_px), profile.workers.workers, each)
-    return splitting.look(found, done, data.mirrored)
