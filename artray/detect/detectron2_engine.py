@@ -21,7 +21,8 @@ from artray.config import Section, parse
 from artray.detect import detectron2_inputs, detectron2_weights
 from artray.detect.detector import Image
 from artray.detect.found import Found
-from artray.detect.torchvision_engine import NO_OBJECT, Labels, label_table, load
+from artray.detect.own_classes import NO_OBJECT, BySize, Labels
+from artray.detect.torchvision_engine import load
 from artray.errors import ConfigError
 from artray.models import registry, weights
 from artray.models.cards import Card
@@ -49,7 +50,7 @@ class Settings(Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Detectron2:
+class Detectron2(BySize):
     """A detectron2 model that answers in artray's classes, as detectron2's DefaultPredictor shows it pictures.
 
     Args:
@@ -78,44 +79,15 @@ class Detectron2:
         max_size: int = 1333,
         channels: str = "BGR",
     ) -> None:
-        self._class_names, self._class_ids = label_table(classes, labels)
+        super().__init__(classes, labels, device)
         self._model: Any = model.eval()
-        self._device = torch.device(device)
         self.min_size, self.max_size, self.channels = min_size, max_size, channels
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes of the taxonomy that it can find, in the order in which ``classes`` first names them."""
-        return self._class_names
+    def _padded_hw(self, image: Image) -> tuple[int, int]:
+        return detectron2_inputs.padded_hw(*self._seen_hw(image), max(1, self._model.backbone.size_divisibility))
 
-    def __call__(self, images: Sequence[Image]) -> list[Found]:
-        """What each image shows, in descending order of score.
-
-        Args:
-            images: uint8[H, W, 3] RGB, of any sizes.
-
-        Returns:
-            boxes_xyxy in pixels of each image, within it; labels that map to nothing are left out.
-        """
-        found: dict[int, Found] = {}
-        for group in self._groups(images):
-            with torch.inference_mode():
-                answers = self._model([self._shown(images[index]) for index in group])
-            found.update(zip(group, map(self._found, answers), strict=True))
-        return [found[index] for index in range(len(images))]
-
-    def _groups(self, images: Sequence[Image]) -> list[list[int]]:
-        """Which images share a forward pass: none on a CPU, elsewhere those of one padded size.
-
-        A CPU's kernels round differently with the number of images; padding to a larger neighbour would move boxes.
-        """
-        if self._device.type == "cpu":
-            return [[index] for index in range(len(images))]
-        groups: dict[tuple[int, int], list[int]] = {}
-        step = max(1, self._model.backbone.size_divisibility)
-        for index, image in enumerate(images):
-            groups.setdefault(detectron2_inputs.padded_hw(*self._seen_hw(image), step), []).append(index)
-        return list(groups.values())
+    def _together(self, images: Sequence[Image]) -> list[Found]:
+        return [self._found(answer) for answer in self._model([self._shown(image) for image in images])]
 
     def _seen_hw(self, image: Image) -> tuple[int, int]:
         height_px, width_px = image.shape[:2]
@@ -131,10 +103,8 @@ class Detectron2:
     def _found(self, answer: Mapping[str, Any]) -> Found:
         """The model's answer for one image, in artray's classes."""
         instances = answer["instances"]
-        class_ids = self._class_ids[instances.pred_classes.cpu().numpy()]
-        known = class_ids >= 0
-        boxes, scores = instances.pred_boxes.tensor.cpu().numpy(), instances.scores.cpu().numpy()
-        return Found(boxes[known], scores[known], class_ids[known])
+        columns = (instances.pred_boxes.tensor, instances.scores, instances.pred_classes)
+        return self.called(*(column.cpu().numpy() for column in columns))
 
 
 def require() -> None:

@@ -21,7 +21,7 @@ from artray.detect.detector import Image
 from artray.detect.found import Found
 from artray.detect.letterbox import Letter, letterbox
 from artray.detect.onnx_heads import Head, Layout
-from artray.detect.torchvision_engine import Labels, label_table
+from artray.detect.own_classes import Labels, OwnClasses
 from artray.errors import ConfigError, RowError, TransientError
 from artray.models import registry, weights
 from artray.models.cards import Card, Rgb
@@ -137,7 +137,7 @@ def sound(found: Found, score_min: float) -> Found:
     return found._replace(scores=np.clip(found.scores, 0, 1))
 
 
-class Onnx:
+class Onnx(OwnClasses):
     """An exported detector that answers in artray's classes.
 
     On a CPU it uses as many threads as torch does when it is made. With the same number it always finds the same; with
@@ -167,18 +167,13 @@ class Onnx:
         settings: Settings,
         device: str = "cpu",
     ) -> None:
-        self._class_names, self._class_ids = label_table(classes, labels)
+        super().__init__(classes, labels)
         self._head, self._score_min, self._settings = head, score_min, settings
         self._layout = Layout(settings.size_wh, len(classes), settings.strides, settings.extras)
         self._session = open_session(model, device)
         self._input = check_input(self._session, settings.size_wh)
         self._outputs = check_outputs(self._session, settings.outputs)
         self._try_out()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes of the taxonomy that it can find, in the order in which ``classes`` first names them."""
-        return self._class_names
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """What each image shows, in descending order of score, at most ``max_boxes`` boxes.

@@ -10,11 +10,10 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -26,16 +25,10 @@ from artray.config import parse
 from artray.detect import detectron2_inputs, detectron2_twin, detectron2_weights
 from artray.detect.detector import Image
 from artray.detect.found import Found
+from artray.detect.own_classes import BySize, Labels
 from artray.errors import ConfigError
 from artray.models import registry, weights
 from artray.models.cards import Card
-from artray.taxonomy import CATEGORY
-
-Labels: TypeAlias = Mapping[str, str | None]
-"""The model's own label to a class of artray's taxonomy, or None where it has none."""
-
-NO_OBJECT: Final = ("__background__", "N/A")
-"""Names of ids that stand for no object: the background, and the gaps in COCO's numbering."""
 
 
 class Trait(NamedTuple):
@@ -73,7 +66,7 @@ BACKBONES: Final = MappingProxyType(
 """Detectors that torchvision has no constructor for. Source: report, Object Detection, section 4.1 and Table 4."""
 
 
-class Torchvision:
+class Torchvision(BySize):
     """A torchvision detector that answers in artray's classes.
 
     Args:
@@ -87,51 +80,18 @@ class Torchvision:
     """
 
     def __init__(self, model: nn.Module, classes: Sequence[str], labels: Labels, device: str = "cpu") -> None:
-        self._class_names, self._class_ids = label_table(classes, labels)
-        self._device = torch.device(device)
+        super().__init__(classes, labels, device)
         self._model: Any = model.to(self._device).eval()
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes of the taxonomy that it can find, in the order in which ``classes`` first names them."""
-        return self._class_names
+    def _padded_hw(self, image: Image) -> tuple[int, int]:
+        return padded_size(self._model.transform, *image.shape[:2])
 
-    def __call__(self, images: Sequence[Image]) -> list[Found]:
-        """What each image shows, in descending order of score, at most the constructor's ``detections_per_img`` boxes.
-
-        Args:
-            images: uint8[H, W, 3] RGB, of any sizes.
-
-        Returns:
-            boxes_xyxy in pixels of each image, within it; labels that map to nothing are left out.
-        """
-        found: dict[int, Found] = {}
-        for group in self._groups(images):
-            tensors = [_tensor(images[index], self._device) for index in group]
-            with torch.inference_mode():
-                outputs = self._model(tensors)
-            found.update(zip(group, map(self._found, outputs), strict=True))
-        return [found[index] for index in range(len(images))]
-
-    def _groups(self, images: Sequence[Image]) -> list[list[int]]:
-        """Which images share a forward pass: none on a CPU, elsewhere those of one padded size.
-
-        A CPU gains nothing from batching networks of this size, and its kernels round differently with the number of
-        images; padding to a larger neighbour would move boxes on any device.
-        """
-        if self._device.type == "cpu":
-            return [[index] for index in range(len(images))]
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            groups.setdefault(padded_size(self._model.transform, *image.shape[:2]), []).append(index)
-        return list(groups.values())
-
-    def _found(self, output: Mapping[str, Tensor]) -> Found:
-        """The model's answer for one image, in artray's classes."""
-        class_ids = self._class_ids[output["labels"].cpu().numpy()]
-        known = class_ids >= 0
-        boxes, scores = output["boxes"].cpu().numpy(), output["scores"].cpu().numpy()
-        return Found(boxes[known], scores[known], class_ids[known])
+    def _together(self, images: Sequence[Image]) -> list[Found]:
+        """At most the constructor's ``detections_per_img`` boxes of each."""
+        outputs = self._model([_tensor(image, self._device) for image in images])
+        return [
+            self.called(*(output[name].cpu().numpy() for name in ("boxes", "scores", "labels"))) for output in outputs
+        ]
 
 
 def _tensor(image: Image, device: torch.device) -> Tensor:
@@ -161,36 +121,6 @@ def padded_size(transform: Any, height_px: int, width_px: int) -> tuple[int, int
         scale = min(transform.min_size[-1] / min(sides), transform.max_size / max(sides))
         height, width = (math.floor(side * scale) for side in sides)
     return detectron2_inputs.padded_hw(height, width, transform.size_divisible)
-
-
-def label_table(classes: Sequence[str], labels: Labels) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The classes of artray that a model can find, and which of them each of its own ids is.
-
-    Args:
-        classes: what the model's ids mean, from 0 on.
-        labels: a class of the taxonomy, or None, for each of them; those in :data:`NO_OBJECT` need none.
-
-    Returns:
-        Names, each once, and int64[len(classes)] of indices into them; -1 where an id maps to nothing.
-
-    Raises:
-        ConfigError: an id without label, a label of no id, or one that is not of the taxonomy.
-
-    >>> label_table(["__background__", "person", "bus", "sheep"],
-    ...             {"person": "persons (others)", "bus": None, "sheep": "animals (others)"})
-    (('persons (others)', 'animals (others)'), array([-1,  0, -1,  1]))
-    """
-    forgotten = [name for name in classes if name not in labels and name not in NO_OBJECT]
-    if forgotten:
-        raise ConfigError(f"labels: expected an entry for every class, got none for {forgotten[0]!r}; null drops it")
-    for source, target in labels.items():
-        if source not in classes:
-            raise ConfigError(f"labels: expected names of the card's classes, got {source!r}")
-        if target is not None and target not in CATEGORY:
-            raise ConfigError(f"labels.{source}: expected a class of the taxonomy or null, got {target!r}")
-    targets = [labels.get(name) for name in classes]
-    names = tuple(dict.fromkeys(target for target in targets if target is not None))
-    return names, np.array([-1 if target is None else names.index(target) for target in targets], dtype=np.int64)
 
 
 def build(

@@ -295,3 +295,20 @@ def decode(levels: Sequence[Tensor]) -> Decoded:
     """
     raw = gather(levels)
     return Decoded(boxes(raw.offsets, grid(levels)), raw.objectness.sigmoid(), raw.classes.sigmoid())
+
+
+class Best(NamedTuple):
+    """Every cell's best class."""
+
+    boxes_xyxy: Tensor
+    """float[N, A, 4], pixels of the input."""
+    scores: Tensor
+    """float[N, A] in [0, 1]."""
+    class_ids: Tensor
+    """int64[N, A]."""
+
+
+def best(told: Decoded) -> Best:
+    """Of what every cell says, its best class and the score of that."""
+    scores, class_ids = told.class_scores.max(dim=2)
+    return Best(told.boxes_xyxy, scores * told.objectness, class_ids)

@@ -13,7 +13,8 @@ from artray.detect import letterbox, yolox, yolox_weights
 from artray.detect.boxes import nms
 from artray.detect.detector import Image
 from artray.detect.found import Found, nothing
-from artray.detect.torchvision_engine import Labels, label_table, load
+from artray.detect.own_classes import Labels, OwnClasses
+from artray.detect.torchvision_engine import load
 from artray.errors import ConfigError
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card
@@ -25,7 +26,7 @@ BATCH: Final = 16
 """Images that go through the network together on an accelerator."""
 
 
-class Yolox:
+class Yolox(OwnClasses):
     """A YOLOX-nano that answers in artray's classes.
 
     On a CPU each image goes through the network by itself, so that what is found in it cannot depend, not by one bit,
@@ -67,9 +68,9 @@ class Yolox:
             raise ConfigError(f"iou_max: expected a number in [0, 1], got {iou_max}")
         if type(found_max) is not int or found_max < 1:
             raise ConfigError(f"found_max: expected at least 1, got {found_max}")
-        self._class_names, class_ids = label_table(classes, labels)
+        super().__init__(classes, labels)
         self._device = torch.device(device)
-        self._class_ids = torch.from_numpy(class_ids).to(self._device)
+        self._ids = torch.from_numpy(self._class_ids).to(self._device)
         self._scores_min = self._least(score_min, class_score_min)
         self._network = trunks.fuse(network.eval()).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.size_px, self.score_min, self.iou_max, self.found_max = size_px, score_min, iou_max, found_max
@@ -87,11 +88,6 @@ class Yolox:
                 raise ConfigError(f"class_score_min: {name}: expected a number in [0, 1], got {score!r}")
         least = [max(score_min, class_score_min.get(name, 0.0)) for name in self._class_names]
         return torch.tensor([*least, UNREACHED], device=self._device)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes of the taxonomy that it can find, in the order in which ``classes`` first names them."""
-        return self._class_names
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """What each image shows, in descending order of score, at most ``found_max`` boxes.
@@ -116,9 +112,8 @@ class Yolox:
         letters = [letterbox.letterbox(image, (self.size_px, self.size_px)) for image in images]
         canvases = torch.from_numpy(np.stack([letter.canvas for letter in letters])).to(self._device)
         # channels innermost already: the permutation moves nothing
-        boxes, objectness, class_scores = yolox.decode(self._network(canvases.permute(0, 3, 1, 2).float()))
-        best, own_ids = class_scores.max(dim=2)
-        scores, class_ids = best * objectness, self._class_ids[own_ids]
+        boxes, scores, own_ids = yolox.best(yolox.decode(self._network(canvases.permute(0, 3, 1, 2).float())))
+        class_ids = self._ids[own_ids]
         return [self._found(boxes[n], scores[n], class_ids[n], letter, images[n]) for n, letter in enumerate(letters)]
 
     def _found(self, boxes: Tensor, scores: Tensor, class_ids: Tensor, letter: letterbox.Letter, image: Image) -> Found:

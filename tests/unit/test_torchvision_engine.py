@@ -16,6 +16,7 @@ from torchvision.models import WeightsEnum, detection
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from artray.detect import own_classes
 from artray.detect import torchvision_engine as engine
 from artray.detect.found import Found
 from artray.errors import ConfigError
@@ -252,9 +253,9 @@ def test_shipped_cards_name_all_ids_of_coco_and_forget_none(name: str) -> None:
     from torchvision.models import get_weight
 
     assert list(card.classes) == get_weight(published).meta["categories"], "names and order are torchvision's"
-    named = {label for label in card.classes if label not in engine.NO_OBJECT}
+    named = {label for label in card.classes if label not in own_classes.NO_OBJECT}
     assert set(card.labels) == named
-    class_names, class_ids = engine.label_table(card.classes, card.labels)
+    class_names, class_ids = own_classes.label_table(card.classes, card.labels)
     assert set(class_names) <= set(CATEGORY)
     assert class_names[class_ids[1]] == "persons (others)"  # COCO's id of person is 1
     assert class_names[class_ids[21]] == "cow"  # and of cow 21
@@ -263,11 +264,11 @@ def test_shipped_cards_name_all_ids_of_coco_and_forget_none(name: str) -> None:
 
 def test_labels_must_cover_every_class_and_name_nothing_else() -> None:
     with pytest.raises(ConfigError, match="got none for 'bus'; null drops it"):
-        engine.label_table(["person", "bus"], {"person": "persons (others)"})
+        own_classes.label_table(["person", "bus"], {"person": "persons (others)"})
     with pytest.raises(ConfigError, match="expected names of the card's classes, got 'buss'"):
-        engine.label_table(["bus"], {"bus": None, "buss": None})
+        own_classes.label_table(["bus"], {"bus": None, "buss": None})
     with pytest.raises(ConfigError, match=r"labels\.bus: expected a class of the taxonomy or null, got 'vehicle'"):
-        engine.label_table(["bus"], {"bus": "vehicle"})
+        own_classes.label_table(["bus"], {"bus": "vehicle"})
 
 
 @pytest.mark.parametrize(

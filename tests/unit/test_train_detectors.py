@@ -15,7 +15,7 @@ from safetensors.torch import save
 from artray.detect import torchvision_engine, yolox_engine
 from artray.detect.datasets.tables import BOXES, IMAGES
 from artray.detect.found import Found
-from artray.detect.torchvision_engine import label_table
+from artray.detect.own_classes import label_table
 from artray.errors import ConfigError
 from artray.models import cards
 from artray.models.cards import Card, Weights

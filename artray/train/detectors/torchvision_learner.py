@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from artray.detect import torchvision_engine
 from artray.detect.found import Found
+from artray.detect.own_classes import label_table
 from artray.errors import ConfigError
 from artray.models import weights
 from artray.models.cards import Card
@@ -123,7 +124,7 @@ def build(profile: DetectorProfile, card: Card, class_names: Sequence[str]) -> T
     new = torchvision_engine.unlearned(card.architecture, len(class_names) + 1, test.score_min, settings)
     if not profile.detector.random:
         old = weights.read_tensors(weights.fetch(card.weights["model"], owner=f"card {card.name}"))
-        names, ids = torchvision_engine.label_table(card.classes, card.labels)
+        names, ids = label_table(card.classes, card.labels)
         other = torchvision_engine.unlearned(card.architecture, len(class_names) + 2, test.score_min, settings)
         shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
         rows = {name: tensor for name, tensor in new.state_dict().items() if tensor.shape != shapes[name]}

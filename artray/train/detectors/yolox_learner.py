@@ -9,7 +9,7 @@ from artray.detect import yolox, yolox_engine, yolox_weights
 from artray.detect.boxes import nms
 from artray.detect.detection_loss import detection_loss
 from artray.detect.found import Found, nothing
-from artray.detect.torchvision_engine import label_table
+from artray.detect.own_classes import label_table
 from artray.models import weights
 from artray.models.cards import Card
 from artray.train.detectors.learner import Learner, alike
@@ -53,9 +53,7 @@ class YoloxLearner(Learner):
     def judge(self, batch: Batch) -> tuple[Tensor, list[Found]]:
         """The loss of a batch, and each cell's best class where it scores enough."""
         levels = self.network(self._pictures(batch))
-        boxes, objectness, class_scores = yolox.decode(levels)
-        best, ids = class_scores.max(dim=2)
-        columns = zip(boxes, best * objectness, ids, strict=True)
+        columns = zip(*yolox.best(yolox.decode(levels)), strict=True)
         return self._loss(levels, batch, alone), [_kept(*each, self.test) for each in columns]
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
