@@ -66,10 +66,15 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     >>> pairwise_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [5, 5, 5, 5]])).tolist()
     [[0.3333333432674408, 0.0]]
     """
-    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
-    shared = sides.clamp(min=0).prod(dim=-1)
+    shared = _shared(a, b)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=-1) for boxes in (a, b)]
     return shared / (areas[0][:, None] + areas[1][None, :] - shared).clamp(min=TINY)
+
+
+def _shared(a: Tensor, b: Tensor) -> Tensor:
+    """The area that every box of float[N, 4] shares with every one of float[M, 4]: float[N, M]."""
+    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
+    return sides.clamp(min=0).prod(dim=-1)
 
 
 def near(cells: Grid, boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,11 +148,8 @@ def ignored(boxes_xyxy: Tensor, regions_xyxy: Tensor) -> Tensor:
     >>> ignored(torch.tensor([[0.0, 0, 4, 4], [3, 0, 9, 4]]), torch.tensor([[0.0, 0, 4, 9]])).tolist()
     [True, False]
     """
-    low = torch.maximum(boxes_xyxy[:, None, :2], regions_xyxy[None, :, :2])
-    high = torch.minimum(boxes_xyxy[:, None, 2:], regions_xyxy[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=-1)
     areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(dim=-1)
-    return (shared >= 0.5 * areas.clamp(min=TINY)[:, None]).any(dim=1)
+    return (_shared(boxes_xyxy, regions_xyxy) >= 0.5 * areas.clamp(min=TINY)[:, None]).any(dim=1)
 
 
 @torch.no_grad()

@@ -66,6 +66,25 @@ def pairwise_iomin(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     return _ratio(_pairwise_intersection(a, b), np.minimum(areas(a)[:, None], areas(b)[None, :]))
 
 
+def pairwise_covered(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """The part of every box in ``a`` that every box in ``b`` covers.
+
+    Args:
+        a: floating[N, 4] xyxy, pixels, x1 <= x2, y1 <= y2; computed in float64 whatever it is.
+        b: floating[M, 4], likewise.
+
+    Returns:
+        float64[N, M] in [0, 1]; 0 of boxes without area.
+
+    Raises:
+        ValueError: a shape is not (_, 4).
+
+    >>> pairwise_covered(np.array([[0, 0, 4, 4]], float), np.array([[0, 0, 2, 4], [0, 0, 9, 9]], float)).tolist()
+    [[0.5, 1.0]]
+    """
+    return _ratio(_pairwise_intersection(a, b), areas(a)[:, None])
+
+
 def suppress_any(
     boxes_xyxy: Boxes, overlap_max: float, overlap: Callable[[Boxes, Boxes], NDArray[np.float64]] = pairwise_iou
 ) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 """What a detector says of one image."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,25 @@ class Found(NamedTuple):
     def at(self, index: NDArray[np.bool_] | NDArray[np.integer]) -> "Found":
         """The boxes that a mask (bool[N]) or positions (int[M]) select, in that order."""
         return Found(self.boxes_xyxy[index], self.scores[index], self.class_ids[index])
+
+
+class Joined(NamedTuple):
+    """What M images show, in one table: N boxes."""
+
+    places: NDArray[np.int64]
+    """int64[N] in [0, M), the image of each."""
+    found: Found
+
+
+def joined(answers: Sequence[Found]) -> Joined:
+    """What images show, in one table.
+
+    >>> one = Found(np.zeros((2, 4), np.float32), np.zeros(2, np.float32), np.zeros(2, np.int64))
+    >>> joined([nothing(), one]).places.tolist()
+    [1, 1]
+    """
+    places = np.repeat(np.arange(len(answers)), [len(each.scores) for each in answers])
+    return Joined(places, Found(*(np.concatenate(column) for column in zip(nothing(), *answers, strict=True))))
 
 
 def nothing() -> Found:

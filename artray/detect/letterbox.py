@@ -23,6 +23,10 @@ class Letter(NamedTuple):
     offset_xy: tuple[int, int]
     """Of the picture's upper left corner, pixels of the canvas."""
 
+    def drawn_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of a picture of this size on the canvas, pixels."""
+        return round(size_wh[0] * self.scale_xy[0]), round(size_wh[1] * self.scale_xy[1])
+
     def to_canvas(self, boxes_xyxy: Boxes) -> NDArray[np.float32]:
         """Boxes float32[N, 4] in pixels of the canvas, of boxes floating[N, 4] in pixels of the picture."""
         placed: NDArray[np.float32] = (boxes_xyxy * np.array(self.scale_xy * 2) + np.array(self.offset_xy * 2)).astype(

@@ -16,7 +16,7 @@ from artray.models.cards import Input
 from artray.train import transforms
 from artray.train.epochs import Epoch, Ints
 from artray.train.profile import TrainProfile, WorkersConfig
-from artray.train.sampling import Share
+from artray.train.sampling import Share, in_order
 from artray.train.transforms import Image
 
 
@@ -42,16 +42,14 @@ class Pictures:
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n, 3, S, S] as the pipeline shows them, in order."""
         judged = Looks(self.read, self.spec, rows)
-        batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-        for batch in loaded(judged, batches, self.profile.workers):
+        for batch in loaded(judged, in_order(len(rows), batch_size), self.profile.workers):
             yield batch[:, 0].to(self.dtype)
 
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n * V, 3, S, S]: the V views of the profile's test, image by image."""
         cfg = self.profile.test
         views = Looks(self.read, self.spec, rows, cfg.views, cfg.resize_px)
-        batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-        for batch in loaded(views, batches, self.profile.workers):
+        for batch in loaded(views, in_order(len(rows), batch_size), self.profile.workers):
             yield batch.flatten(0, 1).to(self.dtype)
 
 

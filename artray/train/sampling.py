@@ -151,6 +151,15 @@ def batches(indices: Ints, batch_size: int, rank: int = 0, workers: int = 1) -> 
         yield Share(part, indices[part])
 
 
+def in_order(count: int, batch_size: int) -> list[list[int]]:
+    """The numbers up to ``count`` in batches, the last of which may be smaller.
+
+    >>> in_order(5, 2)
+    [[0, 1], [2, 3], [4]]
+    """
+    return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+
+
 def _members(class_ids: Ints) -> list[Ints]:
     """The indices of each class that has any; those of no class (-1) are in none."""
     return [np.flatnonzero(class_ids == class_id) for class_id in np.unique(class_ids[class_ids >= 0])]

@@ -45,7 +45,8 @@ def test_the_box_is_around_the_rectangle(changes: dict[str, object], seed: int) 
 
 
 def test_it_is_shown_as_the_detector_shows_it_where_nothing_is_done() -> None:
-    plain = augment.plain(scene(), 160)
+    plain, drawn_wh = augment.plain(scene(), 160)
+    assert drawn_wh == (160, 107)
     assert plain.boxes_xyxy[0] == pytest.approx(around(plain.image), abs=1)
     assert plain.boxes_xyxy[0] == pytest.approx(np.array([30, 20, 70, 50]) * 160 / 120, abs=1)
     assert (plain.image[-1] == 114).all()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from artray.classify.inputs import resize
 from artray.detect import artify
+from artray.detect.boxes import areas, pairwise_covered
 from artray.detect.composite import CutOut, composite
 from artray.detect.detector import Image
 from artray.detect.letterbox import GROUND, letterbox
@@ -64,10 +65,11 @@ def shown(
     return placed(scene, size_px, random)
 
 
-def plain(scene: Scene, size_px: int) -> Scene:
-    """A scene as the detector shows it to its network."""
-    letter = letterbox(scene.image, (size_px, size_px))
-    return scene._replace(image=letter.canvas, boxes_xyxy=letter.to_canvas(scene.boxes_xyxy).astype(np.float64))
+def plain(scene: Scene, size_px: int) -> tuple[Scene, tuple[int, int]]:
+    """A scene as the detector shows it to its network, and the width and height of what is no ground there."""
+    letter, (height, width) = letterbox(scene.image, (size_px, size_px)), scene.image.shape[:2]
+    boxes = letter.to_canvas(scene.boxes_xyxy).astype(np.float64)
+    return scene._replace(image=letter.canvas, boxes_xyxy=boxes), letter.drawn_wh((width, height))
 
 
 def pasted(scene: Scene, objects: Sequence[CutOut], random: np.random.Generator, cfg: AugmentBoxes) -> Scene:
@@ -89,12 +91,7 @@ def hidden(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
     >>> hidden(np.array([[0.0, 0, 4, 4]]), np.array([[0.0, 0, 2, 4], [3, 3, 9, 9]])).tolist()
     [0.5]
     """
-    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    covered = shared / np.maximum(sides.prod(axis=1), 1e-9)[:, None]
-    return np.asarray(covered.max(axis=1, initial=0.0), np.float64)
+    return np.asarray(pairwise_covered(boxes_xyxy, others_xyxy).max(axis=1, initial=0.0), np.float64)
 
 
 def cropped(scene: Scene, random: np.random.Generator, cfg: AugmentBoxes) -> Scene:
@@ -104,8 +101,7 @@ def cropped(scene: Scene, random: np.random.Generator, cfg: AugmentBoxes) -> Sce
     new_width, new_height = max(1, round(width * shares[0])), max(1, round(height * shares[1]))
     x, y = (int(random.integers(room + 1)) for room in (width - new_width, height - new_height))
     boxes = np.clip(scene.boxes_xyxy - [x, y, x, y], 0, [new_width, new_height] * 2)
-    before = (scene.boxes_xyxy[:, 2:] - scene.boxes_xyxy[:, :2]).prod(axis=1)
-    seen = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / np.maximum(before, 1e-9)
+    seen = areas(boxes) / np.maximum(areas(scene.boxes_xyxy), 1e-9)
     there = seen > 0
     ignored = scene.ignored | (seen < cfg.seen_min)
     image = np.ascontiguousarray(scene.image[y : y + new_height, x : x + new_width])

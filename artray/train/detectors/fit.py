@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from artray import __version__
 from artray.detect.datasets.tables import CORNERS
-from artray.detect.found import Found
+from artray.detect.found import Found, joined
 from artray.train.cache import Reader, opened
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.folder import DetectorFolder
@@ -95,14 +95,10 @@ def predictions(
     """What the best epoch finds in pictures of each part, pixels of the upright originals."""
     image_ids = folder.images["image_id"].to_pylist()
     for part, answers in found.items():
-        counts = [len(each.scores) for each in answers]
-        boxes = np.concatenate([np.empty((0, 4), np.float32), *(each.boxes_xyxy for each in answers)])
-        class_ids = np.concatenate([np.empty(0, np.int64), *(each.class_ids for each in answers)])
-        scores = np.concatenate([np.empty(0, np.float32), *(each.scores for each in answers)])
-        owners = np.repeat(rows[part], counts).tolist()
+        places, (boxes, scores, class_ids) = joined(answers)
         columns = {
-            "image_id": pa.array([image_ids[row] for row in owners], pa.string()),
-            "part": pa.array([part] * len(owners), pa.string()),
+            "image_id": pa.array([image_ids[row] for row in rows[part][places].tolist()], pa.string()),
+            "part": pa.array([part] * len(places), pa.string()),
             "class_name": pa.array([names[class_id] for class_id in class_ids.tolist()], pa.string()),
             "score": pa.array(scores, pa.float32()),
         }

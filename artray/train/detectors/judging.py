@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from artray.detect.found import Found
+from artray.detect.found import Found, joined
 from artray.metrics import detection
 from artray.metrics.matching import Matches, Predictions, Truths, match
 from artray.taxonomy import CATEGORY, coarse
@@ -38,12 +38,9 @@ def _columns(labels: Labels, rows: Ints, found: Sequence[Found]) -> tuple[Truths
     judged = labels.judged[rows]
     kept = judged[places, ids]
     truths = Truths.of(len(rows), classes, places[kept], ids[kept], boxes[kept], crowd[kept])
-    places = np.repeat(np.arange(len(rows)), [len(each.scores) for each in found])
-    own = np.concatenate([np.empty(0, np.int64), *(each.class_ids for each in found)])
+    places, (boxes, scores, own) = joined(found)
     called = labels.counts_as[rows][places, own]
     kept = (called >= 0) & judged[places, np.maximum(called, 0)]
-    boxes = np.concatenate([np.empty((0, 4)), *(each.boxes_xyxy for each in found)])
-    scores = np.concatenate([np.empty(0), *(each.scores for each in found)])
     return truths, Predictions.of(places[kept], called[kept], boxes[kept], scores[kept])
 
 

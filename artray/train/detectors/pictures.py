@@ -16,7 +16,7 @@ from artray.train.detectors.cutouts import CutOuts
 from artray.train.detectors.labels import Labels
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.pictures import loaded
-from artray.train.sampling import Share
+from artray.train.sampling import Share, in_order
 from artray.train.works import Ints
 
 Item: TypeAlias = tuple[Tensor, Truth, tuple[int, int]]
@@ -53,8 +53,7 @@ class Pictures:
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Batch]:
         """Pictures as the detector shows them to its network, in order."""
-        batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-        return loaded(_Plain(self, rows), batches, self.profile.workers, _together)
+        return loaded(_Plain(self, rows), in_order(len(rows), batch_size), self.profile.workers, _together)
 
     def scene(self, row: int) -> Scene:
         """A picture and its objects, in the cache's resolution."""
@@ -96,10 +95,8 @@ class _Plain(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         pictures, row = self.pictures, int(self.rows[index])
-        scene = pictures.scene(row)
-        scale = pictures.size_px / max(scene.image.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in scene.image.shape[:2])
-        return pictures.item(augment.plain(scene, pictures.size_px), row, (width, height))
+        scene, drawn_wh = augment.plain(pictures.scene(row), pictures.size_px)
+        return pictures.item(scene, row, drawn_wh)
 
 
 def _together(items: list[Item]) -> Batch:
