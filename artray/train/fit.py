@@ -3,7 +3,7 @@
 import hashlib
 import io
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -291,19 +291,37 @@ def write_card(
         "heads": {task: list(profile.outputs(task)) for task in profile.heads},
         "weights": files,
         "embedding_dim": network.dim,
-        "licence": "that of your labels and pictures, and of the weights it starts from: " + start.licence,
-        "source": f"trained by artray, from {'random weights' if profile.network.random else f'card {start.name}'}",
+        **origin(folder, "labels", random=profile.network.random),
         "training_data": training_data(folder),
         "metrics": {task: _brief(report) for task, report in reports.items()},
-        "training": {
-            "profile": profile.model_dump(mode="json", exclude_defaults=True),
-            "data_sha256": folder.made["data_sha256"],
-            "revision": revision(),
-        },
+        "training": trained_with(folder, profile),
         "notes": f"Judged on views: {profile.test.views}. Trained by artray {__version__}.",
     }
-    target = folder.location / "card" / f"{profile.name}.yaml"
-    target.write_bytes(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=110).encode())
+    return write_yaml(folder, card)
+
+
+def origin(folder: RunFolder, of: str, *, random: bool) -> dict[str, str]:
+    """What a card says of where its weights are from; ``of`` is what was learned from beside pictures."""
+    start = folder.card
+    return {
+        "licence": f"that of your {of} and pictures, and of the weights it starts from: {start.licence}",
+        "source": f"trained by artray, from {'random weights' if random else f'card {start.name}'}",
+    }
+
+
+def trained_with(folder: RunFolder, profile: TrainProfile | DetectorProfile) -> dict[str, Any]:
+    """What a card says of its training."""
+    return {
+        "profile": profile.model_dump(mode="json", exclude_defaults=True),
+        "data_sha256": folder.made["data_sha256"],
+        "revision": revision(),
+    }
+
+
+def write_yaml(folder: RunFolder, card: Mapping[str, Any]) -> str:
+    """Write RUN/card/NAME.yaml; returns where it is."""
+    target = folder.location / "card" / f"{card['name']}.yaml"
+    target.write_bytes(yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=110).encode())
     return str(target)
 
 

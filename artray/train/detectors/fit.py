@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from safetensors.torch import save
 
 from artray import __version__
@@ -20,7 +19,7 @@ from artray.train.detectors.pictures import Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.detectors.trainer import Trainer
 from artray.train.exchange import Exchange
-from artray.train.fit import MAX_FILE_BYTES, Told, revision, run, worker_profile
+from artray.train.fit import MAX_FILE_BYTES, Told, origin, run, trained_with, worker_profile, write_yaml
 from artray.train.profile import WorkersConfig
 from artray.train.works import Ints
 
@@ -109,7 +108,7 @@ def write_card(
     folder: DetectorFolder, trainer: Trainer, reports: dict[str, dict[str, Any]], scores: dict[str, float]
 ) -> str:
     """Write the card and its file of weights into RUN/card; returns where the card is."""
-    profile, start, learner = trainer.profile, folder.card, trainer.judged
+    profile, learner = trainer.profile, trainer.judged
     assert isinstance(learner, Learner)
     names = trainer.labels.class_names
     data = save({name: tensor.contiguous().clone() for name, tensor in learner.tensors().items()})
@@ -119,24 +118,17 @@ def write_card(
     card = {
         "name": profile.name,
         "task": "detect",
-        "architecture": start.architecture,
+        "architecture": folder.card.architecture,
         "yields": ["objects"],
         **learner.described(names, kept),
         "weights": {"model": {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
-        "licence": "that of your boxes and pictures, and of the weights it starts from: " + start.licence,
-        "source": f"trained by artray, from {'random weights' if profile.detector.random else f'card {start.name}'}",
+        **origin(folder, "boxes", random=profile.detector.random),
         "training_data": _training_data(folder),
         "metrics": {part: _brief(each) for part, each in reports.items() if each["pictures"]},
-        "training": {
-            "profile": profile.model_dump(mode="json", exclude_defaults=True),
-            "data_sha256": folder.made["data_sha256"],
-            "revision": revision(),
-        },
+        "training": trained_with(folder, profile),
         "notes": f"score_min and class_score_min give the best F1 on validation. Trained by artray {__version__}.",
     }
-    target = folder.location / "card" / f"{profile.name}.yaml"
-    target.write_bytes(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=110).encode())
-    return str(target)
+    return write_yaml(folder, card)
 
 
 def _training_data(folder: DetectorFolder) -> str:
