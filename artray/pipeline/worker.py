@@ -17,8 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from artray import schema
-from artray.classify.stage import Classify
-from artray.detect.stage import Detect
 from artray.pipeline.decode import Decode
 from artray.pipeline.messages import Spec
 from artray.schema import Batch
@@ -60,6 +58,9 @@ class Models:
     def __init__(self, spec: Spec) -> None:
         import cv2
         import torch
+
+        from artray.classify.stage import Classify
+        from artray.detect.stage import Detect
 
         torch.set_num_threads(spec.profile.pipeline.threads_per_actor)
         cv2.setNumThreads(spec.profile.pipeline.threads_per_actor)
