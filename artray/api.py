@@ -304,13 +304,12 @@ def experiment(
     set: Sequence[str] = (),
     reporter: "Reporter | None" = None,
 ) -> dict[str, Any]:
-    """Redo a table of the report; see artray.train.experiment. The folder is by default experiments/NAME."""
+    """Redo a table of the report; see artray.train.grid. The folder is by default experiments/NAME."""
     from artray.location import Location
     from artray.pipeline.progress import Silent
-    from artray.train import experiment as grid
-    from artray.train import tables
+    from artray.train import experiment, grid, tables
 
-    loaded = grid.load(str(name), set, small=small, data=data)
+    loaded = experiment.load(str(name), set, small=small, data=data)
     folder = Location.of(out or Path("experiments") / loaded.name)
     with reporter or Silent() as told:
         lines = grid.conduct(loaded, folder, told)

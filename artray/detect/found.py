@@ -46,6 +46,18 @@ def joined(answers: Sequence[Found]) -> Joined:
     return Joined(places, Found(*(np.concatenate(column) for column in zip(nothing(), *answers, strict=True))))
 
 
+def parted(places: NDArray[np.int64], found: Found, count: int) -> list[Found]:
+    """What each of ``count`` images shows, of one table in any order; boxes of an image stay in theirs.
+
+    >>> one = Found(np.zeros((2, 4), np.float32), np.array([0.2, 0.7], np.float32), np.zeros(2, np.int64))
+    >>> [each.scores.tolist() for each in parted(np.array([1, 1]), one, 3)]
+    [[], [0.20000000298023224, 0.699999988079071], []]
+    """
+    order = np.argsort(places, kind="stable")
+    cuts = np.searchsorted(places[order], np.arange(1, count))
+    return [found.at(rows) for rows in np.split(order, cuts)][:count]
+
+
 def nothing() -> Found:
     """No boxes.
 

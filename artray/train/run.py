@@ -127,6 +127,7 @@ def conduct(
     reporter: Reporter,
     begin: Callable[[], None],
     phase: str | None = None,
+    fit: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train whatever the profile is of: begin the folder where nobody has yet, and train until there is a result.
 
@@ -136,6 +137,7 @@ def conduct(
         reporter: is told how far it is.
         begin: writes down what the folder is made of.
         phase: what is done then, where these are no epochs.
+        fit: leads to a result in this process, in place of workers that train.
 
     Raises:
         ConfigError: the profile, the data or the folder cannot be used.
@@ -158,9 +160,12 @@ def conduct(
             _check_same(folder, profile)
             if not folder.exists():
                 begin()
-            done = len(folder.history())
-            reporter.phase(phase or f"training, from epoch {done + 1} of {profile.training.epochs} on")
-            launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
+            if fit is not None:
+                fit()
+            else:
+                done = len(folder.history())
+                reporter.phase(phase or f"training, from epoch {done + 1} of {profile.training.epochs} on")
+                launch.fitted(folder, profile.workers, _Epochs(profile, reporter, folder.history()))
     result = folder.result
     if result is None:
         raise ConfigError(f"{out}: expected a result.json at the end of the training, found none")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from artray.location import Location
 
 if TYPE_CHECKING:
-    from artray.train.experiment import Experiment, Row
+    from artray.train.grid import Grid, Row
 
 
 class Line(NamedTuple):
@@ -28,34 +29,34 @@ class Cell(NamedTuple):
     published: str
 
 
-def write(experiment: "Experiment", lines: Sequence[Line], out: Location) -> None:
+def write(grid: "Grid", lines: Sequence[Line], out: Location) -> None:
     """Write OUT/table.md, OUT/table.csv and OUT/repeats.csv."""
-    found = list(cells(experiment, lines))
-    (out / "table.md").write_bytes(markdown(experiment, lines).encode())
+    found = list(cells(grid, lines))
+    (out / "table.md").write_bytes(markdown(grid, lines).encode())
     (out / "table.csv").write_bytes(table(found).encode())
     (out / "repeats.csv").write_bytes(repeats(found).encode())
 
 
-def cells(experiment: "Experiment", lines: Sequence[Line]) -> Iterator[Cell]:
+def cells(grid: "Grid", lines: Sequence[Line]) -> Iterator[Cell]:
     """Every figure, in the order of the report's table."""
     for row, values in lines:
-        for number, (column, measured) in enumerate(zip(experiment.columns, values, strict=True)):
+        for number, (column, measured) in enumerate(zip(grid.columns, values, strict=True)):
             published = (row.published[number] if row.published else None) or ""
             line, title = row.place or (row.name, column.title)
-            at = (title, line) if experiment.transposed else (line, title)
+            at = (title, line) if grid.transposed else (line, title)
             yield Cell(*at, measured, published)
 
 
-def markdown(experiment: "Experiment", lines: Sequence[Line]) -> str:
+def markdown(grid: "Grid", lines: Sequence[Line]) -> str:
     """The table as Markdown: measured (mean and deviation over repeats) and published, column by column."""
-    found = list(cells(experiment, lines))
+    found = list(cells(grid, lines))
     heads = [text for column in _columns(found) for text in (column, "published")]
     rows = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for line in dict.fromkeys(cell.line for cell in found):
         at = {cell.column: (shown(cell.values), cell.published) for cell in found if cell.line == line}
         texts = [text for column in _columns(found) for text in at.get(column, ("", ""))]
         rows.append(f"| {line} | {' | '.join(texts)} |")
-    return "\n".join([f"# {experiment.title}", "", *([experiment.note, ""] if experiment.note else []), *rows, ""])
+    return "\n".join([f"# {grid.title}", "", *([grid.note, ""] if grid.note else []), *rows, ""])
 
 
 def table(found: Sequence[Cell]) -> str:
@@ -80,23 +81,30 @@ def repeats(found: Sequence[Cell]) -> str:
     writer.writerow(["line", "column", "repeat", "measured", "published"])
     for cell in found:
         for repeat, value in enumerate(cell.values):
-            writer.writerow([cell.line, cell.column, repeat, f"{value:.6f}", cell.published])
+            writer.writerow([cell.line, cell.column, repeat, _number(value), cell.published])
     return text.getvalue()
 
 
 def shown(values: Sequence[float]) -> str:
-    """Mean and standard deviation of repeats.
+    """Mean and standard deviation of repeats; nothing where a figure is not defined.
 
-    >>> shown([0.9, 0.92, 0.94]), shown([0.5])
-    ('0.920 ± 0.020', '0.500')
+    >>> shown([0.9, 0.92, 0.94]), shown([0.5]), shown([math.nan])
+    ('0.920 ± 0.020', '0.500', '')
     """
+    if any(map(math.isnan, values)):
+        return ""
     mean = f"{statistics.fmean(values):.3f}"
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def _numbers(values: Sequence[float]) -> tuple[str, str]:
-    deviation = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.6f}", deviation
+    if any(map(math.isnan, values)):
+        return "", ""
+    return _number(statistics.fmean(values)), _number(statistics.stdev(values)) if len(values) > 1 else ""
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def _columns(found: Sequence[Cell]) -> list[str]:

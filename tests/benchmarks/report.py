@@ -32,18 +32,19 @@ other machines differ; what carries over is the order and the ratios.
 """
 
 HOW = """
-All contestants do the same work on the same pictures with the same weights (EfficientNet-Lite2 with its heads,
-MTCNN), pinned to the same cores, each as a process of its own, all in turn in every round. The bare loop, the
-DataLoader script and the limit have artray's own decoder and model code. **Guides** are what somebody writes who
-follows them: the framework's own decoder, and plain model code, which is batches through timm's network as it is; the
-face detector is artray's there too, as no other in torch can be installed. **Tuned** ones have artray's model code and
-what else we could find for them. **images/s** is of the processing phase: from the first read of a picture, or from
-when the first worker has its models if that is later (Ray Data and Daft read ahead meanwhile, which counts in their
-favour), to the last row in Parquet; for artray that is its last commit. **Whole run** is the wall time of the process:
-also starting Python, Ray and the models, and, for artray, listing, planning and compaction. The first read is seen from
-outside (inotify), not told by the contestant. **limit** is 1 / (decode + models), seconds per picture of each alone on
-all cores, in the better of two layouts: a process per core, or one process with a thread per core. **artray is** so
-many times as fast: the median over the rounds of the ratio within a round, as machines drift in the course of hours.
+All contestants do the same work on the same pictures with the same weights (the default profile's EfficientNet-Lite2
+with its heads, YOLOX-nano and MTCNN), pinned to the same cores, each as a process of its own, all in turn in every
+round. The bare loop, the DataLoader script and the limit have artray's own decoder and model code. **Guides** are what
+somebody writes who follows them: the framework's own decoder, and plain model code, which is batches through timm's
+network as it is; the detectors are artray's there too. **Tuned** ones have artray's model code and what else we could
+find for them. **images/s** is of the processing phase: from the first read of a picture, or from when the first worker
+has its models if that is later (Ray Data and Daft read ahead meanwhile, which counts in their favour), to the last row
+in Parquet; for artray that is its last commit. **Whole run** is the wall time of the process: also starting Python, Ray
+and the models, and, for artray, listing, planning and compaction. The first read is seen from outside (inotify), not
+told by the contestant. **limit** is 1 / (decode + models), seconds per picture of each alone on all cores, in the
+better of two layouts: a process per core, or one process with a thread per core; it is measured before and after every
+contestant. **artray is** so many times as fast: the median over the rounds of the ratio within a round, as machines
+drift; of the limit, the ratio to its mean just before and just after artray.
 """
 
 

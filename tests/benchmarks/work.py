@@ -82,13 +82,16 @@ class Models:
             "error": [""] * len(ids),
             "error_detail": [""] * len(ids),
         }
-        return schema.table(self.detect(self.classify(batch)), RESULT)
+        done = self.detect(self.classify(batch))
+        if failed := [detail for detail in done["error_detail"] if detail]:
+            raise RuntimeError(f"expected results of every picture, got {failed[0]}")  # no work is quickly done
+        return schema.table(done, RESULT)
 
 
 class PlainModels(Models):
     """The same weights in the code that a user of a guide writes: whole batches through timm's network as it is.
 
-    ``threads`` as of :class:`Models`. The face detector is artray's own here, too: no other in torch can be installed.
+    ``threads`` as of :class:`Models`. The detectors are artray's own here, too.
     """
 
     def __init__(self, profile: config.Profile, threads: int | None) -> None:
@@ -102,6 +105,7 @@ class PlainEmbedder:
     """Resize, normalise, one forward pass of the batch, unit norm."""
 
     def __init__(self, card: cards.Card) -> None:
+        self.spec, self.dim = card.input, card.embedding_dim
         self.trunk = trunks.load(card.architecture, weights.read_tensors(weights.fetch(card.weights["trunk"], "guide")))
         size = (card.input.size_px, card.input.size_px)
         mean, std = ([value / 255 for value in values] for values in (card.input.mean, card.input.std))

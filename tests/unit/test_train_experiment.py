@@ -14,9 +14,10 @@ from artray.errors import ConfigError
 from artray.location import Location
 from artray.models import cards
 from artray.models.cards import Card
-from artray.train import experiment as grid
-from artray.train import tables
-from artray.train.experiment import Column
+from artray.train import classified, experiment, tables
+from artray.train.classified import ClassifierGrid, Column
+from artray.train.detectors.grid import DetectorGrid
+from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
 from artray.train.tables import Line
 from artray.train.works import WORKS
@@ -26,40 +27,41 @@ REPORT = Path(__file__).parents[3] / "shared" / "reference"
 
 
 @pytest.mark.parametrize("small", [False, True])
-@pytest.mark.parametrize("name", grid.shipped())
+@pytest.mark.parametrize("name", experiment.shipped())
 def test_shipped_experiments_are_sound(name: str, small: bool) -> None:
-    loaded = grid.load(name, small=small, data="/sets")
+    loaded = experiment.load(name, small=small, data="/sets")
+    assert isinstance(loaded, ClassifierGrid | DetectorGrid)
     for row in loaded.rows:
         if row.ensemble is None:
             cfg = loaded.profile(row, 1)
             assert cfg.training.seed == 1
             assert all(source.path == "/sets" or source.path.startswith("/sets/") for source in cfg.data.sources)
-            assert cards.load(cfg.network.card).architecture
+            assert cards.load(cfg.network.card if isinstance(cfg, TrainProfile) else cfg.detector.card).architecture
     assert loaded.name == (f"{name}-small" if small else name)
 
 
 @pytest.mark.skipif(not REPORT.exists(), reason="the report is not here")
-@pytest.mark.parametrize("name", grid.shipped())
+@pytest.mark.parametrize("name", experiment.shipped())
 def test_published_figures_are_the_reports(name: str) -> None:
     text = "".join(path.read_text() for path in REPORT.glob("*.txt")).replace(",", ".")
-    for row in grid.load(name).rows:
+    for row in experiment.load(name).rows:
         for figure in row.published:
             assert figure is None or figure.split(" ")[0] in text  # the deviations stand elsewhere in its text
 
 
 def test_the_user_has_the_last_word() -> None:
-    assert grid.load("table4", ["base.training.epochs=1"], small=True).base["training"]["epochs"] == 1
+    assert experiment.load("table4", ["base.training.epochs=1"], small=True).base["training"]["epochs"] == 1
 
 
 def test_the_variants_of_the_report_are_what_it_says() -> None:
-    table3 = grid.load("table3")
+    table3 = experiment.load("table3")
     row = next(row for row in table3.rows if row.name == "RandomResizedCrop")
     cfg = table3.profile(row, 0)
     assert (cfg.training.epochs, cfg.training.batch_size) == (30, 100)
     assert (cfg.optimiser.name, cfg.optimiser.lr, cfg.optimiser.schedule) == ("adam", 1e-4, "cosine")
     assert (cfg.crop.kind, cfg.crop.resize_px, cfg.crop.edge) == ("random_resized", 300, "longer")
     assert (cfg.network.card, cfg.network.trained) == ("resnet50-imagenet", "conv4-5")
-    best = grid.load("table7").profile(grid.load("table7").rows[0], 0)
+    best = experiment.load("table7").profile(experiment.load("table7").rows[0], 0)
     assert (best.optimiser.name, best.optimiser.lr, best.network.size_px) == ("adadelta", 0.005, 400)
     assert len(best.heads["type"].hidden) == 3  # and the last one: four layers
     assert best.balance.rule == "oversample"
@@ -78,7 +80,7 @@ def test_wrong_experiments_are_told(tmp_path: Path) -> None:
     def told(**changes: Any) -> str:
         file.write_text(yaml.safe_dump(values | changes))
         with pytest.raises(ConfigError) as error:
-            grid.load(str(file))
+            experiment.load(str(file))
         return str(error.value)
 
     assert "experiment x: a: optimiser.lr: Input should be greater than 0" in told()
@@ -91,8 +93,8 @@ def test_wrong_experiments_are_told(tmp_path: Path) -> None:
     lost = [{"name": "a"}, {"name": "b", "ensemble": {"rule": "majority", "of": ["a", "c"]}}]
     assert "expected names of rows, got 'c'" in told(rows=lost)
     assert "published: expected 1 values" in told(rows=[{"name": "a", "published": ["1", "2"]}])
-    with pytest.raises(ConfigError, match="give a YAML file or one of: table10, table3"):
-        grid.load("table2")
+    with pytest.raises(ConfigError, match=r"give a YAML file or one of: detection-ablation, .*, table10, table3"):
+        experiment.load("table2")
 
 
 def trained(folder: Path, head: dict[str, Any], scores: list[list[float]]) -> RunFolder:
@@ -152,11 +154,11 @@ COLUMN = Column(title="accuracy", part="test", head="genre", metric="accuracy")
 
 def test_a_column_is_of_a_part_and_a_set(tmp_path: Path) -> None:
     run = trained(tmp_path, {}, one_hot(3, 2, 0, 0))  # right, right, wrong, wrong
-    scores = grid._said(run, COLUMN)
-    assert grid._figure(run, COLUMN, scores) == 0.5
-    assert grid._figure(run, COLUMN.model_copy(update={"source": "a"}), scores) == 1.0
+    scores = classified._said(run, COLUMN)
+    assert classified._figure(run, COLUMN, scores) == 0.5
+    assert classified._figure(run, COLUMN.model_copy(update={"source": "a"}), scores) == 1.0
     with pytest.raises(ConfigError, match=r"accuracy: metric: expected one of f1 genre painting, .* got 'auc'"):
-        grid._figure(run, COLUMN.model_copy(update={"metric": "auc"}), scores)
+        classified._figure(run, COLUMN.model_copy(update={"metric": "auc"}), scores)
 
 
 def test_a_majority_of_three(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_majority_of_three(tmp_path: Path) -> None:
         trained(tmp_path / "b", {}, one_hot(3, 0, 3, 0)),
         trained(tmp_path / "c", {}, one_hot(0, 2, 0, 4)),
     ]
-    assert grid._combined(runs, "majority", COLUMN) == 0.75
+    assert classified._combined(runs, "majority", COLUMN) == 0.75
 
 
 def test_the_surest_of_one_versus_the_rest(tmp_path: Path) -> None:
@@ -178,13 +180,15 @@ def test_the_surest_of_one_versus_the_rest(tmp_path: Path) -> None:
     runs = [
         trained(tmp_path / name, {"only": name}, [[1 - score, score] for score in positive[name]]) for name in genres
     ]
-    assert grid._combined(runs, "most_confident", COLUMN) == 0.75  # none is positive of the first: the surest decides
+    assert (
+        classified._combined(runs, "most_confident", COLUMN) == 0.75
+    )  # none is positive of the first: the surest decides
     own = Column(title="f1", part="test", head="genre", metric="f1 {only}")
-    assert grid._figure(runs[0], own, grid._said(runs[0], own)) == pytest.approx(2 / 3)  # one of two found
+    assert classified._figure(runs[0], own, classified._said(runs[0], own)) == pytest.approx(2 / 3)  # one of two found
 
 
 def test_the_table_has_measured_beside_published() -> None:
-    loaded = grid.load("table4")
+    loaded = experiment.load("table4")
     lines = [Line(row, [[0.9, 0.92], [0.5, 0.5], [0.1, 0.1], [0.2, 0.2]]) for row in loaded.rows]
     text = tables.markdown(loaded, lines)
     assert "| Getty, unbalanced | 0.910 ± 0.014 | 0.956 ± 0.004 | 0.500 ± 0.000 | 0.993 ± 0.001 |" in text
@@ -199,7 +203,7 @@ def test_the_table_has_measured_beside_published() -> None:
 
 
 def test_tables_9_and_10_have_the_reports_layout() -> None:
-    ninth = grid.load("table9")
+    ninth = experiment.load("table9")
     text = tables.markdown(ninth, [Line(row, [[0.5]]) for row in ninth.rows])
     heads = next(line for line in text.splitlines() if line.startswith("| |"))
     assert heads == (
@@ -210,7 +214,7 @@ def test_tables_9_and_10_have_the_reports_layout() -> None:
         "| with data augmentation, cosine annealing | 0.500 | 0.342 | 0.500 | 0.592 | 0.500 | 0.702 | 0.500 | 0.395 "
         "| 0.500 | 0.734 |"
     ) in text
-    tenth = grid.load("table10")
+    tenth = experiment.load("table10")
     text = tables.markdown(tenth, [Line(row, [[0.5]] * 10) for row in tenth.rows if row.shown])
     assert "| | Ensemble Model 1 | published | Ensemble Model 2 | published |" in text
     assert "| SemArt: F1 still life | 0.500 | 0.7434 | 0.500 | 0.7711 |" in text

@@ -1,16 +1,12 @@
 """One worker's training of a detector: from the last checkpoint to the card."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from safetensors.torch import save
 
 from artray import __version__
-from artray.detect.datasets.tables import CORNERS
-from artray.detect.found import Found, joined
 from artray.train.cache import Reader, opened
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.folder import DetectorFolder
@@ -72,7 +68,7 @@ def _finish(folder: DetectorFolder, trainer: Trainer) -> None:
     reports = {part: judging.report(labels, rows[part], each, cfg.resamples) for part, each in found.items()}
     scores = judging.thresholds(labels, trainer.val, found["val"])
     (folder.location / "report.md").write_bytes(judging.markdown(trainer.profile.name, reports).encode())
-    folder.keep("predictions.parquet", pa.concat_tables(predictions(folder, rows, found, labels.class_names)))
+    folder.keep_predictions(found, labels.class_names)
     best = trainer.best
     (folder.location / "result.json").write_json(
         {
@@ -86,22 +82,6 @@ def _finish(folder: DetectorFolder, trainer: Trainer) -> None:
             "thresholds": scores,
         }
     )
-
-
-def predictions(
-    folder: DetectorFolder, rows: Mapping[str, Ints], found: Mapping[str, Sequence[Found]], names: Sequence[str]
-) -> Iterator[pa.Table]:
-    """What the best epoch finds in pictures of each part, pixels of the upright originals."""
-    image_ids = folder.images["image_id"].to_pylist()
-    for part, answers in found.items():
-        places, (boxes, scores, class_ids) = joined(answers)
-        columns = {
-            "image_id": pa.array([image_ids[row] for row in rows[part][places].tolist()], pa.string()),
-            "part": pa.array([part] * len(places), pa.string()),
-            "class_name": pa.array([names[class_id] for class_id in class_ids.tolist()], pa.string()),
-            "score": pa.array(scores, pa.float32()),
-        }
-        yield pa.table(columns | {side: pa.array(boxes[:, at], pa.float32()) for at, side in enumerate(CORNERS)})
 
 
 def write_card(

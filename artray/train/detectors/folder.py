@@ -11,11 +11,15 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from artray.config import parse
 from artray.detect.datasets.tables import BOXES, CORNERS, IMAGES
+from artray.detect.found import Found, joined, parted
+from artray.errors import ConfigError
 from artray.models.cards import Card
 from artray.train.detectors import labels
 from artray.train.detectors.labels import Labels
@@ -67,14 +71,56 @@ class DetectorFolder(RunFolder):
         """Their boxes, of schema BOXES."""
         return pq.read_table(io.BytesIO((self.location / "boxes.parquet").read_bytes()), schema=BOXES)
 
-    def labels(self) -> Labels:
-        """What is known of its pictures."""
-        names = labels.class_names(self.boxes, self.detector_profile.classes)
-        return labels.arrays(self.images, self.boxes, names, self.made["told"])
+    def labels(self, names: Sequence[str] | None = None) -> Labels:
+        """What is known of its pictures, of its own classes or of these."""
+        own = labels.class_names(self.boxes, names or self.detector_profile.classes)
+        return labels.arrays(self.images, self.boxes, own, self.made["told"])
 
     def rows(self) -> dict[str, Ints]:
         """int64: the rows of each part."""
         return parts_of(self.images)
+
+    def keep_predictions(self, found: Mapping[str, Sequence[Found]], names: Sequence[str]) -> None:
+        """Write down what is found in the pictures of some parts, in their order.
+
+        Args:
+            found: per part an answer for each of its pictures, pixels of the upright originals.
+            names: what class ids mean.
+        """
+        image_ids, rows, tables = self.images["image_id"].to_pylist(), self.rows(), []
+        for part, answers in found.items():
+            places, (boxes, scores, class_ids) = joined(answers)
+            columns = {
+                "image_id": pa.array([image_ids[row] for row in rows[part][places].tolist()], pa.string()),
+                "part": pa.array([part] * len(places), pa.string()),
+                "class_name": pa.array([names[class_id] for class_id in class_ids.tolist()], pa.string()),
+                "score": pa.array(scores, pa.float32()),
+            }
+            sides = {side: pa.array(boxes[:, at], pa.float32()) for at, side in enumerate(CORNERS)}
+            tables.append(pa.table(columns | sides))
+        self.keep("predictions.parquet", pa.concat_tables(tables))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What its detector can find, in the order of its outputs.
+
+        Raises:
+            ConfigError: it is not done.
+        """
+        if self.result is None:
+            raise ConfigError(f"{self.location}: expected a training that is done, found no result.json")
+        return tuple(self.result["classes"])
+
+    def predictions(self, part: str, names: Sequence[str]) -> list[Found]:
+        """What was found in each picture of a part, in their order; of these classes, whose ids index ``names``."""
+        stored = pq.read_table(io.BytesIO((self.location / "predictions.parquet").read_bytes()))
+        there = pc.and_(pc.equal(stored["part"], part), pc.is_in(stored["class_name"], pa.array(names, pa.string())))
+        table, images = stored.filter(there), self.images["image_id"].take(pa.array(self.rows()[part]))
+        places = pc.index_in(table["image_id"], value_set=images.combine_chunks()).to_numpy()
+        class_ids = pc.index_in(table["class_name"], value_set=pa.array(names, pa.string())).to_numpy()
+        boxes = np.stack([table[side].to_numpy() for side in CORNERS], axis=1)
+        found = Found(boxes, table["score"].to_numpy(), class_ids.astype(np.int64))
+        return parted(places.astype(np.int64), found, len(images))
 
 
 def parts_of(images: pa.Table) -> dict[str, Ints]:

@@ -47,7 +47,7 @@ def _columns(labels: Labels, rows: Ints, found: Sequence[Found]) -> tuple[Truths
 def report(labels: Labels, rows: Ints, found: Sequence[Found], resamples: int) -> dict[str, Any]:
     """How a part is judged: all of its sets together, each by itself, fine and coarse, with intervals of AP@.5."""
     told: dict[str, Any] = {"pictures": len(rows)} | _figures(labels, rows, found, resamples)
-    told["coarse"] = _coarse(labels, rows, found)
+    told["coarse"] = {name: value for name, value in coarsely(labels, rows, found).items() if _told(name, value)}
     sources = np.array([labels.sources[row] for row in rows], object)
     told["sets"] = {}
     for name in dict.fromkeys(sources.tolist()):
@@ -78,14 +78,22 @@ def _figures(labels: Labels, rows: Ints, found: Sequence[Found], resamples: int)
     return {"figures": whole, "interval": intervals["ap50"]._asdict(), "classes": classes}
 
 
-def _coarse(labels: Labels, rows: Ints, found: Sequence[Found]) -> dict[str, float]:
-    """COCO's figures of categories, Table 6."""
+def finely(labels: Labels, rows: Ints, found: Sequence[Found]) -> dict[str, float]:
+    """COCO's figures by name, see :func:`artray.metrics.detection.named`."""
+    return detection.named(detection.evaluate(matches(labels, rows, found)), labels.class_names)
+
+
+def coarsely(labels: Labels, rows: Ints, found: Sequence[Found]) -> dict[str, float]:
+    """COCO's figures of categories, Table 6; none without pictures."""
     if not len(rows):
         return {}
     truths, predictions = _columns(labels, rows, found)
     broad, said, categories = detection.coarse(truths, predictions, labels.class_names)
-    told = detection.named(detection.evaluate(match(broad, said)), categories)
-    return {name: value for name, value in told.items() if name.startswith(("ap", "ap50")) and value >= 0}
+    return detection.named(detection.evaluate(match(broad, said)), categories)
+
+
+def _told(name: str, value: float) -> bool:
+    return name.startswith(("ap", "ap50")) and value >= 0
 
 
 def thresholds(labels: Labels, rows: Ints, found: Sequence[Found]) -> dict[str, float]:

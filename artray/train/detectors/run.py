@@ -92,10 +92,10 @@ def train(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[s
     card = cards.load(profile.detector.card)
     learners.check(profile, card)
     folder = DetectorFolder(out)
-    return run.conduct(folder, profile, reporter, lambda: _begin(folder, profile, card, reporter))
+    return run.conduct(folder, profile, reporter, lambda: begin(folder, profile, card, reporter))
 
 
-def _begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, reporter: Reporter) -> None:
+def begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, reporter: Reporter) -> None:
     """Read the boxes, prepare the pictures, split them, and write it all down."""
     reporter.phase("reading boxes")
     found = read(profile)

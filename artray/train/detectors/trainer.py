@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from artray.detect.found import Found, nothing
-from artray.metrics import detection
 from artray.train import sampling
 from artray.train.detectors import judging, plan
 from artray.train.detectors.labels import Labels
@@ -61,8 +60,7 @@ class Trainer(Loop):
     def validated(self) -> tuple[float, dict[str, float]]:
         """The loss over validation, and COCO's figures by name."""
         loss, found = self.found(self.val)
-        matches = judging.matches(self.labels, self.val, found)
-        return loss, detection.named(detection.evaluate(matches), self.labels.class_names)
+        return loss, judging.finely(self.labels, self.val, found)
 
     def found(self, rows: Ints) -> tuple[float, list[Found]]:
         """The mean loss over pictures, and what the judged network finds in each, pixels of the upright original.

@@ -4,7 +4,9 @@ Processes of one thread each, or one process with as many threads. No pipeline t
 these cores can be faster than 1 / (decode_s + models_s), both in seconds per picture.
 """
 
+import argparse
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,21 +44,25 @@ def model_runner(task: work.Task, paths: list[Path], threads: int) -> Callable[[
     decoded = [decode_bytes(path.read_bytes(), task.profile.decode) for path in paths]
     ids = [path.name for path in paths]
 
+    def batch(at: int) -> None:
+        cut = slice(at, at + work.BATCH_IMAGES)
+        models(ids[cut], [d.pixels for d in decoded[cut]], [(d.width_px, d.height_px) for d in decoded[cut]])
+
     def run() -> int:
         for at in range(0, len(paths), work.BATCH_IMAGES):
-            cut = slice(at, at + work.BATCH_IMAGES)
-            sizes_wh = [(d.width_px, d.height_px) for d in decoded[cut]]
-            models(ids[cut], [d.pixels for d in decoded[cut]], sizes_wh)
+            batch(at)
         return len(paths)
 
+    batch(0)  # the first pictures take longer
     return run
 
 
-def measure(kind: Callable[..., Callable[[], int]], task: work.Task, processes: int, threads: int) -> float:
+def measure(
+    kind: Callable[..., Callable[[], int]], task: work.Task, paths: list[Path], processes: int, threads: int
+) -> float:
     """Pictures per second of so many processes of so many threads, from the first to start to the last to end."""
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(processes), context.Queue()
-    paths = work.pictures(task.archive)
     children = [
         context.Process(target=_child, args=(kind, task, paths[n::processes], threads, barrier, answers))
         for n in range(processes)
@@ -85,14 +91,20 @@ def _child(
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, help="so many of the archive; all by default")
+    parser.add_argument("--best", nargs=2, metavar=("DECODE", "MODELS"), help="layouts; by default all are tried")
+    own, sys.argv[1:] = parser.parse_known_args()
     task = work.task()
-    layouts = {f"{task.cores} processes": (task.cores, 1), f"{task.cores} threads": (1, task.cores)}
-    rates = {
-        name: {layout: measure(kind, task, *numbers) for layout, numbers in layouts.items()}
-        for name, kind in (("decode", decoder), ("models", model_runner))
-    }
-    best = {name: max(by_layout.values()) for name, by_layout in rates.items()}
-    work.finished(rates=rates, images_per_s=1 / sum(1 / rate for rate in best.values()))
+    paths = work.pictures(task.archive)[: own.pictures]
+    layouts = {"processes": (task.cores, 1), "threads": (1, task.cores)}
+    rates: dict[str, dict[str, float]] = {}
+    for at, (name, kind) in enumerate((("decode", decoder), ("models", model_runner))):
+        tried = [own.best[at]] if own.best else layouts
+        rates[name] = {layout: measure(kind, task, paths, *layouts[layout]) for layout in tried}
+    best = {name: max(by_layout, key=by_layout.__getitem__) for name, by_layout in rates.items()}
+    decode, models = (rates[name][layout] for name, layout in best.items())
+    work.finished(rates=rates, best=list(best.values()), images_per_s=1 / (1 / decode + 1 / models))
 
 
 if __name__ == "__main__":
