@@ -7,6 +7,7 @@
 Each raises the errors of artray.errors; none prints.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -317,7 +318,12 @@ def experiment(
         "folder": folder.uri,
         "markdown": tables.markdown(loaded, lines),
         "rows": [
-            {"name": line.row.name, "measured": line.values, "published": list(line.row.published)} for line in lines
+            {
+                "name": line.row.name,
+                "measured": [[None if math.isnan(value) else value for value in values] for values in line.values],
+                "published": list(line.row.published),
+            }
+            for line in lines
         ],
         "columns": [column.title for column in loaded.columns],
     }

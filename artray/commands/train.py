@@ -135,9 +135,16 @@ def _apart(task: str, told: dict[str, Any], classes: list[str]) -> list[Any]:
     "artray experiment table4 --data /data --out /runs/table4",
     "artray experiment table4 --small --data ../shared/data",
     "artray experiment table3 --data s3://museum/sets --set base.workers.workers=8 --set base.workers.device=cuda",
+    "artray experiment detection-ablation --small --data /sets",
 )
 def experiment(
-    name: Annotated[str, typer.Argument(metavar="PROFILE", help="table3 ... table10 of the report, or a YAML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROFILE",
+            help="table3 ... table10 of the report, detection-table5, -table6, -ablation, or a YAML file.",
+        ),
+    ],
     out: Annotated[str | None, typer.Option(help="The experiment's folder; by default experiments/NAME.")] = None,
     data: Annotated[str | None, typer.Option(help="The folder that the sets lie below.")] = None,
     small: Annotated[bool, typer.Option("--small", help="The variant for a machine without a GPU.")] = False,

@@ -48,13 +48,13 @@ def cells(grid: "Grid", lines: Sequence[Line]) -> Iterator[Cell]:
 
 
 def markdown(grid: "Grid", lines: Sequence[Line]) -> str:
-    """The table as Markdown: measured (mean and deviation over repeats) and published, column by column."""
-    found = list(cells(grid, lines))
-    heads = [text for column in _columns(found) for text in (column, "published")]
+    """The table as Markdown: measured (mean and deviation over repeats), and published if anything is, by column."""
+    found, shows = list(cells(grid, lines)), 2 if any(row.published for row in grid.rows) else 1
+    heads = [text for column in _columns(found) for text in (column, "published")[:shows]]
     rows = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for line in dict.fromkeys(cell.line for cell in found):
         at = {cell.column: (shown(cell.values), cell.published) for cell in found if cell.line == line}
-        texts = [text for column in _columns(found) for text in at.get(column, ("", ""))]
+        texts = [text for column in _columns(found) for text in at.get(column, ("", ""))[:shows]]
         rows.append(f"| {line} | {' | '.join(texts)} |")
     return "\n".join([f"# {grid.title}", "", *([grid.note, ""] if grid.note else []), *rows, ""])
 

@@ -104,3 +104,33 @@ def test_without_boxes_of_the_classes_nothing_is_begun(folder: Path, ray_temp: P
     assert no.returncode == 2
     assert "data.sources: expected boxes of ship, found none" in no.stderr
     assert not (folder / "no" / "training.json").exists()
+
+
+def test_an_experiment_compares_a_card_as_it_is_a_training_and_both_fused(folder: Path, ray_temp: Path) -> None:
+    base = yaml.safe_load((folder / "rectangles.yaml").read_text())
+    base |= {"training": {"epochs": 1, "batch_size": 6}, "workers": {"cpus_per_worker": 0.5}}
+    fused = {"of": ["as it is", "trained"], "fuse": {"method": "nms", "by": "class"}}
+    values = {
+        "name": "dogs",
+        "title": "Dogs",
+        "base": {name: value for name, value in base.items() if name != "name"},
+        "rows": [
+            {"name": "as it is", "trained": False},
+            {"name": "trained"},
+            {"name": "both", "ensemble": fused},
+        ],
+        "columns": [{"title": "AP"}, {"title": "persons", "category": "persons"}],
+    }
+    file, out, env = folder / "dogs.yaml", folder / "experiment", running.environment(ray_temp)
+    file.write_text(yaml.safe_dump(values))
+    told = running.answer("experiment", file, "--data", folder, "--out", out, env=env)
+    assert [row["name"] for row in told["rows"]] == ["as it is", "trained", "both"]
+    assert all(row["measured"][1] == [None] for row in told["rows"])
+    untouched = json.loads((out / "as-it-is" / "0" / "result.json").read_text())
+    assert untouched["card"] == "start"
+    assert told["rows"][0]["measured"][0][0] == pytest.approx(untouched["parts"]["test"]["figures"]["ap50"])
+    learned = json.loads((out / "trained" / "0" / "result.json").read_text())
+    assert told["rows"][1]["measured"][0][0] == pytest.approx(learned["parts"]["test"]["figures"]["ap50"])
+    assert (out / "table.md").read_text() == told["markdown"]
+    assert "published" not in told["markdown"]
+    assert running.answer("experiment", file, "--data", folder, "--out", out, env=env) == told

@@ -195,6 +195,6 @@ def test_the_ensembles_of_table_6_are_those_of_the_profiles() -> None:
 def test_a_figure_that_is_not_defined_is_an_empty_cell() -> None:
     table = DetectorGrid.model_validate(GRID)
     lines = [Line(table.rows[0], [[math.nan, math.nan]]), Line(table.rows[1], [[0.5, 0.7]])]
-    assert "| a |  |  |" in tables.markdown(table, lines)
+    assert "| | AP@.5 |\n|---|---|\n| a |  |\n| b | 0.600 ± 0.141 |\n" in tables.markdown(table, lines)
     assert tables.table(list(tables.cells(table, lines))).splitlines()[1:] == ["a,,,", "b,0.600000,0.141421,"]
     assert tables.repeats(list(tables.cells(table, lines))).splitlines()[1] == "a,AP@.5,0,,"
