@@ -32,25 +32,35 @@ class Pictures:
     def __init__(self, profile: TrainProfile, spec: Input, read: Callable[[int], Image]) -> None:
         self.profile, self.spec, self.read = profile, spec, read
         self.dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
+        self.device = torch.device(profile.workers.device)
 
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
-        shown = _Shown(self, epoch)
-        for batch in loaded(shown, [share.positions.tolist() for share in shares], self.profile.workers):
-            yield batch.to(self.dtype)
+        batches = [share.positions.tolist() for share in shares]
+        for share, batch in zip(shares, loaded(_Shown(self, epoch), batches, self.profile.workers), strict=True):
+            images = self._ready(batch)
+            if epoch.mix is not None:
+                parts = epoch.mix.parts[share.positions]
+                own, other = (torch.from_numpy(each).to(images)[:, None, None, None] for each in (parts, 1 - parts))
+                images = own * images[:, 0] + other * images[:, 1]
+            yield images.to(self.dtype)
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n, 3, S, S] as the pipeline shows them, in order."""
         judged = Looks(self.read, self.spec, rows)
         for batch in loaded(judged, in_order(len(rows), batch_size), self.profile.workers):
-            yield batch[:, 0].to(self.dtype)
+            yield self._ready(batch[:, 0]).to(self.dtype)
 
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n * V, 3, S, S]: the V views of the profile's test, image by image."""
         cfg = self.profile.test
         views = Looks(self.read, self.spec, rows, cfg.views, cfg.resize_px)
         for batch in loaded(views, in_order(len(rows), batch_size), self.profile.workers):
-            yield batch.flatten(0, 1).to(self.dtype)
+            yield self._ready(batch.flatten(0, 1)).to(self.dtype)
+
+    def _ready(self, batch: Tensor) -> Tensor:
+        """float32[..., 3, S, S] on the worker's device, of uint8[..., S, S, 3]."""
+        return transforms.normalised(batch.to(self.device, non_blocking=True), self.spec)
 
 
 def loaded(
@@ -89,7 +99,7 @@ def loaded(
 
 
 class _Shown(Dataset[Tensor]):
-    """The pictures of an epoch, by position."""
+    """The pictures of an epoch, by position: uint8[S, S, 3]; of a mixed one with their partners, uint8[2, S, S, 3]."""
 
     def __init__(self, pictures: Pictures, epoch: Epoch) -> None:
         profile = pictures.profile
@@ -97,21 +107,18 @@ class _Shown(Dataset[Tensor]):
         self.transform = transforms.Training(pictures.spec, profile.crop, profile.augment)
 
     def __getitem__(self, position: int) -> Tensor:
-        own = self._shown(position)
-        if self.epoch.mix is None:
-            return own
-        part = float(self.epoch.mix.parts[position])
-        return part * own + (1 - part) * self._shown(int(self.epoch.mix.positions[position]))
+        own, mix = self._shown(position), self.epoch.mix
+        return own if mix is None else torch.stack([own, self._shown(int(mix.positions[position]))])
 
     def _shown(self, position: int) -> Tensor:
         image = self.read(int(self.epoch.indices[position]))
         if self.epoch.drawn[position]:
             image = to_drawing(image)
-        return self.transform(image, (self.seed, self.epoch.number, position))
+        return torch.from_numpy(self.transform(image, (self.seed, self.epoch.number, position)).copy())
 
 
 class Looks(Dataset[Tensor]):
-    """Some images' views float32[V, 3, S, S], in order; see artray.train.transforms.views."""
+    """Some images' views uint8[V, S, S, 3], in order; see artray.train.transforms.views."""
 
     def __init__(
         self,
@@ -127,7 +134,9 @@ class Looks(Dataset[Tensor]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensor:
-        return transforms.views(self.read(int(self.rows[index])), self.spec, self.kind, self.resize_px)
+        return torch.from_numpy(
+            transforms.views(self.read(int(self.rows[index])), self.spec, self.kind, self.resize_px)
+        )
 
 
 class Embeddings:

@@ -1,5 +1,7 @@
 """From a picture to a network's input: crops and augmentations for training, one view or several for judging.
 
+Pictures stay bytes until they are where the network is: a fourth of what floats would be to make, copy and move.
+
 What an image looks like in an epoch depends on seed, epoch and its position in the epoch alone, so a run shows the same
 pictures on one worker and on many, and a resumed one the same as one that was never interrupted.
 
@@ -88,8 +90,8 @@ class Training:
         self._cut: Any = _cutter(self.spec.size_px, crop)
         self._augment: list[Any] = [MAKERS[cfg.name](cfg) for cfg in augment]
 
-    def __call__(self, image: Image, seed: Sequence[int]) -> Tensor:
-        """float32[3, S, S], normalised as the card says.
+    def __call__(self, image: Image, seed: Sequence[int]) -> Image:
+        """uint8[S, S, 3], see :func:`normalised`.
 
         Args:
             image: uint8[H, W, 3].
@@ -105,7 +107,7 @@ class Training:
             torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
             for operation in (self._cut, *self._augment):
                 picture = operation(picture)
-        return normalised(np.asarray(picture), self.spec)
+        return np.asarray(picture)
 
     def _edge_px(self) -> int:
         return self.crop.resize_px or self.spec.size_px
@@ -114,15 +116,20 @@ class Training:
 COUNTS: Final[Mapping[str, int]] = MappingProxyType({"one": 1, "flips": 2, "five_crop": 5, "ten_crop": 10})
 
 
-def views(image: Image, spec: Input, kind: Views = "one", resize_px: int | None = None) -> Tensor:
-    """float32[V, 3, S, S]: what of a picture is judged; see artray.classify.inputs.views."""
-    return torch.stack([normalised(view, spec) for view in inputs.views(image, spec, kind, resize_px)])
+def views(image: Image, spec: Input, kind: Views = "one", resize_px: int | None = None) -> Image:
+    """uint8[V, S, S, 3]: what of a picture is judged; see artray.classify.inputs.views."""
+    return np.stack(inputs.views(image, spec, kind, resize_px))
 
 
-def normalised(image: Image, spec: Input) -> Tensor:
-    """float32[3, S, S]: ``(pixels - mean) / std`` of uint8[S, S, 3]."""
-    values = (image.astype(np.float32) - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-    return torch.from_numpy(values).permute(2, 0, 1)
+def normalised(images: Tensor, spec: Input) -> Tensor:
+    """float32[..., 3, S, S] on the device of the pixels: ``(pixels - mean) / std``; channels stay last in memory.
+
+    Args:
+        images: uint8[..., S, S, 3].
+        spec: has mean and standard deviation.
+    """
+    mean, std = (torch.tensor(values, dtype=torch.float32, device=images.device) for values in (spec.mean, spec.std))
+    return ((images.to(torch.float32) - mean) / std).movedim(-1, -3)
 
 
 def _without_border(image: Image, border_px: int) -> Image:
