@@ -135,7 +135,7 @@ class Grid(Section, ABC):
         """Train a row's repeat, if it is not done yet; its figures, column by column."""
 
     @abstractmethod
-    def combined(self, row: Row, folders: "Mapping[str, Location]") -> list[float]:
+    def combined(self, row: Row, folders: Mapping[str, Location]) -> list[float]:
         """The figures of an ensemble of one repeat of other rows, whose trainings are in these folders, by name."""
 
     @classmethod
