@@ -29,6 +29,15 @@ def test_only_these_import_ray() -> None:
     assert done.stderr == ""
 
 
+def test_the_graph_imports_no_models() -> None:
+    """The job, and every task that moves no pixel, would spend seconds on it."""
+    script = (
+        "import sys, artray.pipeline.graph; sys.exit(' '.join({'torch', 'cv2', 'timm'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
 def test_modules_are_short() -> None:
     long = {path.name: lines for path in PACKAGE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400}
     assert long == {}
