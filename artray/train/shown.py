@@ -124,7 +124,7 @@ class CropConfig(Section):
         size_px: the side of the square that is trained on; null for the input's. Smaller than that trains faster, and a
             random_resized crop shows things larger than the pipeline does, which this makes up for. Source: Touvron et
             al., Fixing the train-test resolution discrepancy (2019); not in the report.
-        resize_px: the edge that is made so long first; null for the square's side.
+        resize_px: the edge that is made so long first; null for the square's side, of random_resized for not at all.
         edge: which one, ``shorter`` or ``longer``. Table 3 says the longer one, to which torchvision's crops do not
             apply without padding: pictures are padded with black then.
         scale: of ``random_resized``, the part of the area that is cut out.

@@ -100,8 +100,9 @@ class Training:
         if self.crop.kind == "none":
             picture = Pillow.fromarray(inputs.square(image, self.spec))
         else:
-            border = BORDER_PX if self.crop.kind == "random_borderless" else 0
-            picture = Pillow.fromarray(inputs.resized(_without_border(image, border), self._edge_px(), self.crop.edge))
+            inner = _without_border(image, BORDER_PX) if self.crop.kind == "random_borderless" else image
+            edge_px = self._edge_px()
+            picture = Pillow.fromarray(inner if edge_px is None else inputs.resized(inner, edge_px, self.crop.edge))
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which keeps a stack trace for every GPU that is not in use yet
             torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
@@ -109,7 +110,9 @@ class Training:
                 picture = operation(picture)
         return np.asarray(picture)
 
-    def _edge_px(self) -> int:
+    def _edge_px(self) -> int | None:
+        if self.crop.resize_px is None and self.crop.kind == "random_resized":
+            return None  # what is cut out is resized anyway, and is sharper so
         return self.crop.resize_px or self.spec.size_px
 
 
@@ -135,7 +138,7 @@ def normalised(images: Tensor, spec: Input) -> Tensor:
 def _without_border(image: Image, border_px: int) -> Image:
     """The picture less so much at every side; a picture too small for that stays as it is."""
     height, width = image.shape[:2]
-    if not border_px or min(height, width) <= 2 * border_px:
+    if min(height, width) <= 2 * border_px:
         return image
     return image[border_px : height - border_px, border_px : width - border_px]
 

@@ -50,7 +50,7 @@ def profile(told: argparse.Namespace) -> TrainProfile:
             "data": {"sources": [{"path": "none"}]},
             "heads": {"type": {}},
             "network": {"trained": "all"},
-            "crop": {"kind": "random_resized", "resize_px": told.size * 8 // 7},
+            "crop": {"kind": "random_resized"},
             "augment": [{"name": "horizontal_flip"}],
             "training": {"batch_size": told.batch, "epochs": 100, "precision": PRECISION[told.device]},
             "workers": {"device": told.device, "loader_processes": told.processes},

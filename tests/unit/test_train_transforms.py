@@ -79,6 +79,12 @@ def test_random_crops_are_torchvisions(kind: str, cut: Callable[[Pillow.Image], 
         assert np.array_equal(ours, np.asarray(theirs))
 
 
+def test_a_random_resized_crop_is_cut_out_of_the_picture_as_it_is_kept() -> None:
+    ours = Training(SPEC, CropConfig(kind="random_resized"))(PICTURE, (3,))
+    torch.manual_seed(int(np.random.SeedSequence((3,)).generate_state(1, np.uint64)[0]))
+    assert np.array_equal(ours, np.asarray(v2.RandomResizedCrop(64)(Pillow.fromarray(PICTURE))))
+
+
 def test_views_are_as_many_as_said_and_mirrored_in_pairs() -> None:
     for kind, count in COUNTS.items():
         assert views(PICTURE, SPEC, kind).shape == (count, 64, 64, 3)
