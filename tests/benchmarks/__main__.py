@@ -50,7 +50,10 @@ def main() -> None:
     else:
         sys.stdout.write(text + "\n")
     told.markdown.parent.mkdir(parents=True, exist_ok=True)
-    told.markdown.write_text(report.markdown(result), encoding="utf-8")
+    page = report.markdown(result)
+    if set(told.sections) < set(SECTIONS) and told.markdown.exists():
+        page = report.kept(page, told.markdown.read_text(encoding="utf-8"))
+    told.markdown.write_text(page, encoding="utf-8")
 
 
 def measure(told: argparse.Namespace, scratch: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Results as Markdown: a section per benchmark, with the machine and the versions that they are true of."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,27 @@ def markdown(result: Mapping[str, Any]) -> str:
         parts.append(result["store"]["markdown"])
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
+
+def kept(page: str, before: str) -> str:
+    """A page with the sections of the one before that were not measured anew, which then say when they were."""
+    new, old = (dict(_sections(text)) for text in (page, before))
+    when = old.get("Machine", ("", "?"))[1].partition(";")[0]
+    for key, (heading, text) in old.items():
+        if key not in new:
+            note = "" if ANOTHER_DAY in text else f"{ANOTHER_DAY} {when}."
+            first, _, rest = text.partition("\n\n")
+            new[key] = heading, "\n\n".join(filter(None, [f"{first} {note}".strip(), rest]))
+    top = page.partition("\n## ")[0].strip()
+    return "\n\n".join([top, *(f"## {heading}\n\n{text}" for heading, text in new.values())]) + "\n"
+
+
+def _sections(page: str) -> list[tuple[str, tuple[str, str]]]:
+    """Of each section a key that numbers do not change, its heading and its text."""
+    parts = [part.partition("\n") for part in page.split("\n## ")[1:]]
+    return [(re.sub(r"[\d.,]+", "", heading), (heading, text.strip())) for heading, _, text in parts]
+
+
+ANOTHER_DAY = "Measured on another day:"
 
 INTRODUCTION = """
 Measured by `make bench` (`python -m tests.benchmarks --help` for its settings); this page is written by it. Rates on

@@ -42,6 +42,16 @@ def test_the_page_says_what_is_met_and_what_could_not_run() -> None:
     assert "no-such-package is not installed" in page
 
 
+def test_sections_that_were_not_measured_stay_and_say_when_they_were() -> None:
+    before = "# B\n\n## Machine\n\nThen; X.\n\n## Speed: 3 runs\n\nFast.\n\n| a |\n\n## Size: 2 GB\n\nSmall.\n"
+    page = report.kept("# B\n\nNew.\n\n## Machine\n\nNow; X.\n\n## Speed: 4 runs\n\nFaster.\n", before)
+    assert page == (
+        "# B\n\nNew.\n\n## Machine\n\nNow; X.\n\n## Speed: 4 runs\n\nFaster.\n\n"
+        "## Size: 2 GB\n\nSmall. Measured on another day: Then.\n"
+    )
+    assert report.kept("# B\n\n## Machine\n\nLater; X.\n", page).endswith("Measured on another day: Then.\n")
+
+
 def test_memory_that_grows_too_much_is_missed() -> None:
     runs = [{"images": 10, "peak_bytes": 100 * 2**20, "wall_s": 1.0}, {"images": 99, "peak_bytes": 0, "wall_s": 1.0}]
     assert "+16.0%; at most 15%: missed" in report.memory({"runs": runs, "growth": 0.16, "growth_max": 0.15})
