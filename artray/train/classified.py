@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 from pydantic import Field
 
@@ -18,8 +17,6 @@ from artray.train import grid, run, voting
 from artray.train.profile import Task, TrainProfile
 from artray.train.rundir import RunFolder
 from artray.train.works import UNKNOWN, rows_of
-
-Floats = npt.NDArray[np.float64]
 
 
 class Ensemble(grid.Combined):

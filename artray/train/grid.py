@@ -8,7 +8,7 @@ RUN/repeats.csv    every repeat
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -116,8 +116,15 @@ class Grid(Section, ABC):
             )
         single = {row.name for row in self.rows if row.ensemble is None}
         for row in self.rows:
-            if unknown := [name for name in (row.ensemble.of if row.ensemble else ()) if name not in single]:
-                raise ValueError(f"rows: {row.name}: ensemble: expected names of rows, got {unknown[0]!r}")
+            members = row.ensemble.of if row.ensemble else ()
+            if unknown := [name for name in members if name not in single]:
+                raise ValueError(
+                    f"rows: {row.name}: ensemble: expected names of rows that are no ensembles, got {unknown[0]!r}"
+                )
+            if twice := next((name for name in members if members.count(name) > 1), None):
+                raise ValueError(f"rows: {row.name}: ensemble: expected every row once, got {twice!r} twice")
+            if row.ensemble and row.set:
+                raise ValueError(f"rows: {row.name}: expected either set or ensemble, got both")
             if row.published and len(row.published) != len(self.columns):
                 raise ValueError(f"rows: {row.name}: published: expected {len(self.columns)} values")
         return self
@@ -140,12 +147,17 @@ class Grid(Section, ABC):
 
     @classmethod
     def rooted(cls, values: Mapping[str, Any], root: str) -> dict[str, Any]:
-        """A profile's values with the paths of its sets below a folder."""
-        sources = values.get("data", {}).get("sources")
-        if not sources:
+        """A profile's values, which may still be wrong, with the paths of its sets below a folder."""
+        data = values.get("data")
+        if not isinstance(data, Mapping):
             return dict(values)
-        placed = [entry | {"path": run.below(root, entry.get("path", ""))} for entry in sources]
-        return merged(values, {"data": {"sources": placed}})
+        placed: dict[str, Any] = {"cache": run.below(".", data["cache"])} if isinstance(data.get("cache"), str) else {}
+        if isinstance(sources := data.get("sources"), Sequence):
+            placed["sources"] = [
+                entry | {"path": run.below(root, str(entry.get("path", "")))} if isinstance(entry, dict) else entry
+                for entry in sources
+            ]
+        return merged(values, {"data": placed})
 
     def values(self, row: Row, repeat: int) -> dict[str, Any]:
         """The values of the profile of a row's repeat."""

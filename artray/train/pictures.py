@@ -33,6 +33,7 @@ class Pictures:
         self.profile, self.spec, self.read = profile, spec, read
         self.dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
         self.device = torch.device(profile.workers.device)
+        self.normalise = transforms.Normalise(spec, self.device)
 
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
@@ -60,7 +61,7 @@ class Pictures:
 
     def _ready(self, batch: Tensor) -> Tensor:
         """float32[..., 3, S, S] on the worker's device, of uint8[..., S, S, 3]."""
-        return transforms.normalised(batch.to(self.device, non_blocking=True), self.spec)
+        return self.normalise(batch.to(self.device, non_blocking=True))
 
 
 def loaded(

@@ -127,6 +127,7 @@ def conduct(
     reporter: Reporter,
     begin: Callable[[], None],
     phase: str | None = None,
+    kind: str | None = None,
     fit: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train whatever the profile is of: begin the folder where nobody has yet, and train until there is a result.
@@ -137,6 +138,7 @@ def conduct(
         reporter: is told how far it is.
         begin: writes down what the folder is made of.
         phase: what is done then, where these are no epochs.
+        kind: what the folder is to hold, if not what the profile trains; see :attr:`RunFolder.kind`.
         fit: leads to a result in this process, in place of workers that train.
 
     Raises:
@@ -147,7 +149,7 @@ def conduct(
         raise ConfigError(f"train: expected the package {missing[0]}; install it: pip install 'artray[train]'")
     if "://" in (profile.data.cache or ""):
         raise ConfigError(f"data.cache: expected a folder that all workers reach, got {profile.data.cache}")
-    _check_same(folder, profile)
+    _check_same(folder, profile, kind)
     from artray.pipeline import graph
     from artray.train import launch
 
@@ -155,9 +157,9 @@ def conduct(
     if folder.result is None:
         out.make()
         with Lease(Store(out), uuid.uuid4().hex, reporter.note), cluster.connected() as shared:
-            if not shared:
+            if not shared and fit is None:
                 launch.check_room(profile.workers, graph.resources())
-            _check_same(folder, profile)
+            _check_same(folder, profile, kind)
             if not folder.exists():
                 begin()
             if fit is not None:
@@ -172,11 +174,11 @@ def conduct(
     return {"folder": out.uri} | result
 
 
-def _check_same(folder: RunFolder, profile: "TrainProfile | DetectorProfile") -> None:
+def _check_same(folder: RunFolder, profile: "TrainProfile | DetectorProfile", kind: str | None) -> None:
     """Raises ConfigError where the folder holds a training with another profile; its workers may be others."""
     if not folder.exists():
         return
-    if folder.kind == ("classifier" if isinstance(profile, TrainProfile) else "detector"):
+    if folder.kind == (kind or ("classifier" if isinstance(profile, TrainProfile) else "detector")):
         made = config.parse(type(profile), folder.made["profile"], where=str(folder.location))
         if made.model_dump(exclude={"workers"}) == profile.model_dump(exclude={"workers"}):
             return

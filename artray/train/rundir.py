@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def kind(self) -> str:
-        """What is trained: a ``classifier`` or a ``detector``."""
+        """What is trained, a ``classifier`` or a ``detector``; or ``given``, a detector that is judged as it is."""
         return str(self.made.get("kind", "classifier"))
 
     @property

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from artray.config import Section
 
@@ -137,3 +137,9 @@ class CropConfig(Section):
     edge: Literal["shorter", "longer"] = "shorter"
     scale: Scale = (0.08, 1.0)
     ratio: Scale = (3 / 4, 4 / 3)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CropConfig":
+        if self.kind == "random_resized" and self.edge == "longer" and self.resize_px is None:
+            raise ValueError("edge: expected resize_px, too, with random_resized, which else resizes nothing first")
+        return self

@@ -91,7 +91,7 @@ class Training:
         self._augment: list[Any] = [MAKERS[cfg.name](cfg) for cfg in augment]
 
     def __call__(self, image: Image, seed: Sequence[int]) -> Image:
-        """uint8[S, S, 3], see :func:`normalised`.
+        """uint8[S, S, 3], see :class:`Normalise`.
 
         Args:
             image: uint8[H, W, 3].
@@ -124,15 +124,20 @@ def views(image: Image, spec: Input, kind: Views = "one", resize_px: int | None 
     return np.stack(inputs.views(image, spec, kind, resize_px))
 
 
-def normalised(images: Tensor, spec: Input) -> Tensor:
-    """float32[..., 3, S, S] on the device of the pixels: ``(pixels - mean) / std``; channels stay last in memory.
+class Normalise:
+    """``(pixels - mean) / std``, where the network is.
 
     Args:
-        images: uint8[..., S, S, 3].
         spec: has mean and standard deviation.
+        device: of the pixels.
     """
-    mean, std = (torch.tensor(values, dtype=torch.float32, device=images.device) for values in (spec.mean, spec.std))
-    return ((images.to(torch.float32) - mean) / std).movedim(-1, -3)
+
+    def __init__(self, spec: Input, device: torch.device) -> None:
+        self.mean, self.std = (torch.tensor(each, dtype=torch.float32, device=device) for each in (spec.mean, spec.std))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32[..., 3, S, S] of uint8[..., S, S, 3]; channels stay last in memory."""
+        return ((images.to(torch.float32) - self.mean) / self.std).movedim(-1, -3)
 
 
 def _without_border(image: Image, border_px: int) -> Image:

@@ -15,9 +15,11 @@ from artray.detect.found import Found
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.models import cards
+from artray.taxonomy import CATEGORY, fallback
 from artray.train import experiment, tables
+from artray.train.detectors import given
 from artray.train.detectors.folder import DetectorFolder
-from artray.train.detectors.grid import Column, DetectorGrid, figure
+from artray.train.detectors.grid import Column, DetectorGrid, Fusion, figure, judged_classes
 from artray.train.tables import Line
 from tests.boxes_training import profile
 
@@ -41,26 +43,38 @@ def found(*boxes: tuple[str, float, tuple[int, ...]], names: tuple[str, ...] = C
     )
 
 
-def folder(path: Path, answers: list[Found], names: tuple[str, ...] = CLASSES, moved: int = 0) -> DetectorFolder:
-    """A finished training: three pictures of test, the first of set a, the others of set b, and what was found."""
+def folder(
+    path: Path,
+    answers: list[Found],
+    names: tuple[str, ...] = CLASSES,
+    moved: int = 0,
+    boxed: tuple[str, ...] = CLASSES,
+    wanted: tuple[str, ...] | None = CLASSES,
+) -> DetectorFolder:
+    """A finished training: three pictures of test, the first of set a, the others of set b, and what was found.
+
+    The sets box these classes; what others of a category show counts as its "others" there.
+    """
     made = DetectorFolder(Location.of(path))
     image = {"version": "1", "width_px": 100, "height_px": 100, "part": "test", "duplicates": None}
-    image |= {"labelled": list(CLASSES)}
+    image |= {"labelled": list(boxed)}
     images = [
         image | {"image_id": f"i{n}", "source": "a" if n == 0 else "b", "uri": f"u{n}", "group": f"g{n}"}
         for n in range(3)
     ]
+    called = {n: name if name in boxed else fallback(CATEGORY[name]) for n, (name, _) in TRUTH.items()}
     boxes = [
-        {"image_id": f"i{n}", "label": name, "class_name": name, "crowd": False, "difficult": False}
+        {"image_id": f"i{n}", "label": called[n], "class_name": called[n], "crowd": False, "difficult": False}
         | dict(zip(CORNERS, (corners[0] + moved, *corners[1:]), strict=True))
-        for n, (name, corners) in TRUTH.items()
+        for n, (_, corners) in TRUTH.items()
+        if called[n] in boxed
     ]
     made.begin_boxes(
-        profile(classes=list(names)),
+        profile(classes=None if wanted is None else [name for name in wanted if name in names]),
         cards.load("yolox-nano-coco"),
         pa.Table.from_pylist(images, schema=IMAGES),
         pa.Table.from_pylist(boxes, schema=BOXES),
-        {"a": CLASSES, "b": CLASSES},
+        {"a": boxed, "b": boxed},
         [],
     )
     made.keep_predictions({"test": answers}, names)
@@ -166,17 +180,62 @@ def test_wrong_experiments_of_detectors_are_told(tmp_path: Path) -> None:
     assert "experiment x: a: optimiser.lr: Input should be" in told(
         rows=[{"name": "a", "set": {"optimiser": {"lr": -1}}}]
     )
-    assert "t: source: expected one of csv, got z" in told(columns=[{"title": "t", "source": "z"}])
+    assert "t: source: expected one of csv, got 'z'" in told(columns=[{"title": "t", "source": "z"}])
     assert "t: category: expected one of persons" in told(columns=[{"title": "t", "category": "people"}])
-    assert "t: class_name: expected a class" in told(columns=[{"title": "t", "class_name": "hound"}])
-    assert "architecture can be trained" in told(rows=[{"name": "a", "set": {"detector": {"card": "nudenet"}}}])
+    assert "t: class_name: expected one of angel, " in told(columns=[{"title": "t", "class_name": "hound"}])
+    mixed = [{"title": "t", "class_name": "angel", "category": "animals"}]
+    assert "t: class_name: expected one of dog, " in told(columns=mixed)
+    untrainable = told(rows=[{"name": "a", "set": {"detector": {"card": "nudenet"}}}])
+    assert untrainable.startswith("experiment x: a: detector.card: expected one whose architecture can be trained")
+    for card, text in (("no-such", "no-such"), ("efficientnet-lite2-art", "detector.card: expected a detector's")):
+        assert text in told(rows=[{"name": "a", "trained": False, "set": {"detector": {"card": card}}}])
+    for augment in (None, [{"name": "horizontal_flip"}], {"paste": "cutouts.csv"}):
+        assert "augment" in told(base=GRID["base"] | {"augment": augment})
     as_it_is = [{"name": "a", "trained": False, "set": {"detector": {"card": "nudenet"}}}]
     file.write_text(yaml.safe_dump(GRID | {"rows": as_it_is}))
     assert experiment.load(str(file)).rows[0].name == "a"
     chain = [*GRID["rows"], {"name": "all", "ensemble": {"of": ["both"]}}]
-    assert "all: ensemble: expected names of rows, got 'both'" in told(rows=chain)
+    assert "all: ensemble: expected names of rows that are no ensembles, got 'both'" in told(rows=chain)
+    assert "expected either set or ensemble" in told(rows=[*GRID["rows"][:2], GRID["rows"][2] | {"set": {"name": "c"}}])
+    assert "expected either trained" in told(rows=[*GRID["rows"][:2], GRID["rows"][2] | {"trained": False}])
     weights = [*GRID["rows"][:2], {"name": "both", "ensemble": {"of": ["a"], "fuse": {"weights": {"b": 2.0}}}}]
-    assert "detect.fuse.weights: expected cards of detect.cards (a), got b" in told(rows=weights)
+    assert "experiment x: both: ensemble.fuse.weights: expected rows of ensemble.of (a), got b" in told(rows=weights)
+
+
+def test_paths_of_sets_cut_outs_and_caches_are_placed() -> None:
+    values = {
+        "data": {"sources": [{"path": "boxes.csv"}, {"path": "/there"}], "cache": "kept"},
+        "augment": {"paste": {"cutouts": "cut/outs.csv", "labels": "cut/names.csv"}},
+    }
+    made = DetectorGrid.rooted(values, "/sets")
+    assert [source["path"] for source in made["data"]["sources"]] == ["/sets/boxes.csv", "/there"]
+    assert made["data"]["cache"] == str(Path("kept").absolute())
+    assert made["augment"]["paste"] == {"cutouts": "/sets/cut/outs.csv", "labels": "/sets/cut/names.csv"}
+
+
+def test_a_row_and_a_fusion_of_it_alone_are_judged_alike(tmp_path: Path) -> None:
+    """On what the set has boxes of, and on what the detector says besides, by the set's name for it."""
+    persons = ("persons (others)", "dog")
+    answers = [found(("angel", 0.9, (0, 0, 40, 40)), names=("angel",)), found(), found()]
+    made = folder(tmp_path, answers, ("angel",), boxed=persons, wanted=None)
+    known, rows = made.labels(judged_classes([made])), made.rows()["test"]
+    column = Column(title="t")
+    alone = figure(column, known, rows, made.predictions("test", known.class_names))
+    assert alone == pytest.approx(0.5)  # the angel is a person; the dog was not found
+    table = grid({"method": "append"})
+    row = table.rows[2].model_copy(update={"ensemble": Fusion(of=("a",))})
+    assert table.combined(row, {"a": made.location}) == [pytest.approx(alone)]
+
+
+def test_a_card_is_judged_without_its_own_thresholds() -> None:
+    card = cards.load("yolox-nano-art")
+    assert card.settings["class_score_min"]
+    cfg = profile(detector={"size_px": 64})
+    lowered = given.low(card, cfg)
+    assert (lowered.score_min, lowered.settings["size_px"]) == (cfg.test.score_min, 64)
+    assert "class_score_min" not in lowered.settings
+    mtcnn = cards.load("mtcnn")
+    assert given.low(mtcnn, profile(detector={"size_px": None})) == mtcnn
 
 
 def test_the_ensembles_of_table_6_are_those_of_the_profiles() -> None:

@@ -91,7 +91,10 @@ def test_wrong_experiments_are_told(tmp_path: Path) -> None:
     other = [{"title": "t", "part": "val", "head": "genre", "metric": "mcc"}]
     assert "t: head: expected one of type, got genre" in told(rows=[{"name": "a"}], columns=other)
     lost = [{"name": "a"}, {"name": "b", "ensemble": {"rule": "majority", "of": ["a", "c"]}}]
-    assert "expected names of rows, got 'c'" in told(rows=lost)
+    assert "expected names of rows that are no ensembles, got 'c'" in told(rows=lost)
+    twice = [{"name": "a"}, {"name": "b", "ensemble": {"rule": "majority", "of": ["a", "a"]}}]
+    assert "b: ensemble: expected every row once, got 'a' twice" in told(rows=twice)
+    assert "data" in told(base={"data": None, "heads": {"type": {}}}, rows=[{"name": "a"}])
     assert "published: expected 1 values" in told(rows=[{"name": "a", "published": ["1", "2"]}])
     with pytest.raises(ConfigError, match=r"give a YAML file or one of: detection-ablation, .*, table10, table3"):
         experiment.load("table2")

@@ -15,9 +15,10 @@ from artray.classify import inputs
 from artray.classify.inputs import resized
 from artray.models.cards import Input
 from artray.train.shown import Augmentation, CropConfig
-from artray.train.transforms import BORDER_PX, COUNTS, MAKERS, Training, normalised, views
+from artray.train.transforms import BORDER_PX, COUNTS, MAKERS, Normalise, Training, views
 
 SPEC = Input(size_px=64, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+CPU = torch.device("cpu")
 Y, X = np.mgrid[:120, :180]
 PICTURE = np.stack([X, Y, (X * Y) % 256], axis=-1).astype(np.uint8)
 
@@ -45,7 +46,7 @@ def test_none_is_what_the_pipeline_sees() -> None:
     for resize in ("squash", "centre_crop", "letterbox"):
         spec = SPEC.model_copy(update={"resize": resize})
         seen = Training(spec, CropConfig())(PICTURE, (0,))
-        ready = normalised(torch.from_numpy(seen.copy()), spec)
+        ready = Normalise(spec, CPU)(torch.from_numpy(seen.copy()))
         assert np.array_equal(ready.permute(1, 2, 0).numpy(), inputs.to_input(PICTURE, spec))
         assert np.array_equal(seen, views(PICTURE, spec)[0])
 
@@ -97,7 +98,7 @@ def test_views_are_as_many_as_said_and_mirrored_in_pairs() -> None:
 def test_bytes_are_normalised_where_they_are_and_channels_stay_last_in_memory() -> None:
     spec = SPEC.model_copy(update={"mean": (10.0, 20.0, 30.0), "std": (2.0, 4.0, 8.0)})
     batch = torch.randint(0, 256, (2, 5, 64, 64, 3), dtype=torch.uint8)
-    ready = normalised(batch, spec)
+    ready = Normalise(spec, CPU)(batch)
     assert (ready.shape, ready.dtype) == ((2, 5, 3, 64, 64), torch.float32)
     assert ready[0].is_contiguous(memory_format=torch.channels_last)
     expected = (batch.numpy().astype(np.float32) - np.float32([10, 20, 30])) / np.float32([2, 4, 8])

@@ -2,7 +2,7 @@
 
 RUN/images.parquet      every picture with its part, its size and the classes that are labelled in it
 RUN/boxes.parquet       their boxes
-RUN/predictions.parquet what the best epoch finds in those of validation and test
+RUN/predictions.parquet what the best epoch, or a detector as it is, finds in those of validation and test
 """
 
 import hashlib
@@ -39,6 +39,7 @@ class DetectorFolder(RunFolder):
         boxes: pa.Table,
         used: Mapping[str, Sequence[str]],
         left_out: Sequence[str],
+        kind: str = "detector",
     ) -> None:
         """Write down what it is made of; the last file written says that all are.
 
@@ -49,12 +50,13 @@ class DetectorFolder(RunFolder):
             boxes: of schema BOXES.
             used: per set, the classes that its labels become.
             left_out: a line for everything that cannot be used.
+            kind: see :attr:`RunFolder.kind`.
         """
         self.location.make()
         self.keep("images.parquet", images.cast(IMAGES))
         self.keep("boxes.parquet", boxes.cast(BOXES))
         told = {name: list(names) for name, names in used.items()}
-        self._write(profile, card, digest(images, boxes), left_out, kind="detector", told=told)
+        self._write(profile, card, digest(images, boxes), left_out, kind=kind, told=told)
 
     @property
     def detector_profile(self) -> DetectorProfile:
@@ -73,7 +75,7 @@ class DetectorFolder(RunFolder):
 
     def labels(self, names: Sequence[str] | None = None) -> Labels:
         """What is known of its pictures, of its own classes or of these."""
-        own = labels.class_names(self.boxes, names or self.detector_profile.classes)
+        own = labels.class_names(self.boxes, self.detector_profile.classes if names is None else names)
         return labels.arrays(self.images, self.boxes, own, self.made["told"])
 
     def rows(self) -> dict[str, Ints]:

@@ -1,29 +1,37 @@
 """Judge a detector as it is, in a folder as of a training: what trained ones are compared with."""
 
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
-
+from artray.detect import stage
 from artray.detect.detector import Detector
 from artray.detect.found import Found
+from artray.errors import ConfigError, RowError
 from artray.location import Location
 from artray.models import cards, registry
 from artray.models.cards import Card
 from artray.pipeline.progress import Reporter, Tally
+from artray.taxonomy import CATEGORY
 from artray.train.detectors import judging, run
 from artray.train.detectors.fit import reader
 from artray.train.detectors.folder import DetectorFolder
+from artray.train.detectors.labels import class_names
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.run import conduct
 from artray.train.sampling import in_order
+
+KIND: Final = "given"
+"""What such a folder holds."""
 
 
 def judge(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[str, Any]:
     """What the profile's detector finds in the pictures of validation and test, without any training.
 
+    It runs in this process, on ``workers.device``.
+
     Args:
-        profile: its data, ``detector.card`` and ``test`` count.
-        out: the folder, on storage that all workers reach.
+        profile: its data; ``detector.card`` and, if the card's architecture takes it, ``detector.size_px``;
+            ``training.batch_size``; of ``test``, ``score_min`` and ``resamples``.
+        out: the folder.
         reporter: is told how far it is.
 
     Returns:
@@ -38,29 +46,40 @@ def judge(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[s
         folder,
         profile,
         reporter,
-        lambda: run.begin(folder, profile, card, reporter),
+        lambda: run.begin(folder, profile, card, reporter, kind=KIND),
+        kind=KIND,
         fit=lambda: _judge(folder, profile, card, reporter),
     )
 
 
+def low(card: Card, profile: DetectorProfile) -> Card:
+    """The card with the thresholds of judging: its own are for use."""
+    settings = {name: value for name, value in card.settings.items() if name != "class_score_min"}
+    told: dict[str, Any] = {"score_min": profile.test.score_min} if card.score_min else {}
+    if profile.detector.size_px is not None:
+        settings["size_px"] = profile.detector.size_px
+    return card.model_copy(update=told | {"settings": settings})
+
+
 def _judge(folder: DetectorFolder, profile: DetectorProfile, card: Card, reporter: Reporter) -> None:
-    told = {"score_min": profile.test.score_min} if card.score_min else {}  # a card's own is for use, not for judging
-    detector: Detector = registry.build(card.model_copy(update=told), profile.workers.device)
+    detector: Detector = registry.build(low(card, profile), profile.workers.device)
     rows, read = {part: ids for part, ids in folder.rows().items() if part != "train"}, reader(profile, folder)
     tally = Tally(sum(map(len, rows.values())))
     reporter.start(tally, "detecting")
+    wanted = {*class_names(folder.boxes, profile.classes), *detector.class_names}
+    known = folder.labels([name for name in CATEGORY if name in wanted])
     found: dict[str, list[Found]] = {part: [] for part in rows}
-    sizes_wh = folder.labels().sizes_wh
     for part, ids in rows.items():
         for batch in in_order(len(ids), profile.training.batch_size):
             images = [read(int(ids[at])) for at in batch]
-            for at, image, each in zip(batch, images, detector(images), strict=True):
-                scale = np.tile(sizes_wh[ids[at]] / image.shape[1::-1], 2)
-                found[part].append(each._replace(boxes_xyxy=(each.boxes_xyxy * scale).astype(np.float32)))
+            for at, image, each in zip(batch, images, stage.attempt(detector, images), strict=True):
+                if isinstance(each, RowError):
+                    raise ConfigError(f"{folder.images['uri'][int(ids[at])]}: {card.name}: {each.detail}")
+                width, height = known.sizes_wh[ids[at]].tolist()
+                found[part].append(stage.place(each, image.shape[:2], (width, height)))
             tally.add(len(batch), {})
             reporter.update(tally)
     folder.keep_predictions(found, detector.class_names)
-    known = folder.labels()
     reports = {
         part: judging.report(known, ids, folder.predictions(part, known.class_names), profile.test.resamples)
         for part, ids in rows.items()

@@ -3,8 +3,8 @@
 Where a table compares ways of fusing, its members are trained once: an ensemble of one row applies rules to it alone.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from pydantic import Field
@@ -14,11 +14,11 @@ from artray.detect.ensemble import CLASSES, Ensemble, Member
 from artray.detect.found import Found, joined, parted
 from artray.errors import ConfigError
 from artray.location import Location
-from artray.models import cards
+from artray.models import cards, registry
 from artray.pipeline.progress import Reporter
 from artray.taxonomy import CATEGORY, coarse
 from artray.train import grid
-from artray.train.detectors import given, judging, learners, run
+from artray.train.detectors import given, judging, labels, learners, run
 from artray.train.detectors.folder import DetectorFolder
 from artray.train.detectors.labels import Labels
 from artray.train.detectors.profile import DetectorProfile
@@ -69,6 +69,20 @@ class Column(grid.Column):
     coarse: bool = False
     source: str | None = None
 
+    def check(self, titles: Collection[str]) -> None:
+        """Raises ConfigError where it is of what no row of sets with these titles can have."""
+        if self.source is not None and self.source not in titles:
+            self._wrong("source", ", ".join(sorted(titles)), self.source)
+        if self.category not in (None, *CATEGORY.values()):
+            self._wrong("category", ", ".join(dict.fromkeys(CATEGORY.values())), str(self.category))
+        if self.class_name is not None:
+            of_category = [name for name in CATEGORY if self.category in (None, coarse(name))]
+            if self.coarse or self.class_name not in of_category:
+                self._wrong("class_name", f"{', '.join(of_category)}; not coarse", self.class_name)
+
+    def _wrong(self, key: str, known: str, got: str) -> NoReturn:
+        raise ConfigError(f"columns: {self.title}: {key}: expected one of {known}, got {got!r}")
+
 
 class Small(grid.Small):
     """What is changed for a machine without a GPU; see :class:`artray.train.grid.Small`."""
@@ -87,10 +101,11 @@ class DetectorGrid(grid.Grid):
     def rooted(cls, values: Mapping[str, Any], root: str) -> dict[str, Any]:
         """A profile's values with the paths of its sets and cut-outs below a folder."""
         made = super().rooted(values, root)
-        paste = made.get("augment", {}).get("paste")
-        if not paste:
+        augment = made.get("augment")
+        paste = augment.get("paste") if isinstance(augment, Mapping) else None
+        if not isinstance(paste, Mapping):
             return made
-        placed = {"cutouts": below(root, paste["cutouts"])} if "cutouts" in paste else {}
+        placed = {"cutouts": below(root, str(paste["cutouts"]))} if "cutouts" in paste else {}
         if str(paste.get("labels", "")).endswith(".csv"):
             placed["labels"] = below(root, paste["labels"])
         return merged(made, {"augment": {"paste": placed}})
@@ -104,30 +119,37 @@ class DetectorGrid(grid.Grid):
         return parse(DetectorProfile, self.values(row, repeat), where=f"experiment {self.name}: {row.name}")
 
     def check(self) -> None:
-        """Raises ConfigError where a row's profile is wrong, or a column is of what no row can have."""
+        """Raises ConfigError where a row cannot be trained, judged or fused, or a column is of what no row can have."""
         titles: set[str] = set()
         for row in self.rows:
-            if row.ensemble is None:
-                profile = self.profile(row, 0)
-                titles |= {source.title for source in profile.data.sources}
-                if row.trained:
-                    learners.check(profile, cards.load(profile.detector.card))
-            else:
-                members = [Member(name, CLASSES) for name in row.ensemble.of]
-                Ensemble(row.ensemble.fuse, members)
+            try:
+                titles |= self._checked(row)
+            except ConfigError as error:
+                where = f"experiment {self.name}: {row.name}: "
+                raise ConfigError(where + str(error).removeprefix(where)) from error
         for column in self.columns:
-            if column.source is not None and column.source not in titles:
-                raise ConfigError(
-                    f"columns: {column.title}: source: expected one of {', '.join(sorted(titles))}, got {column.source}"
-                )
-            if column.category not in (None, *CATEGORY.values()):
-                names = ", ".join(dict.fromkeys(CATEGORY.values()))
-                raise ConfigError(f"columns: {column.title}: category: expected one of {names}, got {column.category}")
-            if column.class_name is not None and (column.class_name not in CATEGORY or column.coarse):
-                raise ConfigError(
-                    f"columns: {column.title}: class_name: expected a class of the taxonomy, not coarse, got "
-                    f"{column.class_name!r}"
-                )
+            column.check(titles)
+
+    def _checked(self, row: Row) -> set[str]:
+        """The titles of a row's sets."""
+        if row.ensemble is not None:
+            if not row.trained:
+                raise ConfigError("expected either trained: false or ensemble, got both")
+            try:
+                Ensemble(row.ensemble.fuse, [Member(name, CLASSES) for name in row.ensemble.of])
+            except ConfigError as error:
+                text = str(error).removeprefix("detect.fuse.").replace("cards of detect.cards", "rows of ensemble.of")
+                raise ConfigError(f"ensemble.fuse.{text}") from error
+            return set()
+        profile = self.profile(row, 0)
+        card = cards.load(profile.detector.card)
+        if row.trained:
+            learners.check(profile, card)
+        elif card.task == "detect":
+            registry.check_architecture(card)
+        else:
+            raise ConfigError(f"detector.card: expected a detector's, got {card.name}")
+        return {source.title for source in profile.data.sources}
 
     def trained(self, row: grid.Row, repeat: int, folder: Location, reporter: Reporter) -> list[float]:
         """A row's own detector, or the one that it names as it is."""
@@ -137,7 +159,7 @@ class DetectorGrid(grid.Grid):
         judged(profile, folder, reporter)
         if not row.shown:
             return []
-        known, rows = done.labels(), done.rows()
+        known, rows = done.labels(judged_classes([done])), done.rows()
         return [
             figure(column, known, rows[column.part], done.predictions(column.part, known.class_names))
             for column in self.columns
@@ -149,16 +171,28 @@ class DetectorGrid(grid.Grid):
         assert row.ensemble is not None
         members = {name: DetectorFolder(folder) for name, folder in folders.items()}
         first = _of_one_set(self.name, row.name, members)
+        known, rows = first.labels(judged_classes([*members.values()])), first.rows()
         names = {name: member.class_names for name, member in members.items()}
-        every = tuple(name for name in CLASSES if any(name in own for own in names.values()))
-        known, rows = first.labels(every), first.rows()
         ensemble = Ensemble(row.ensemble.fuse, [Member(name, own) for name, own in names.items()])
         fused: dict[str, list[Found]] = {}
         for part in {column.part for column in self.columns}:
             answers = [member.predictions(part, names[name]) for name, member in members.items()]
             sizes_wh = [(int(width), int(height)) for width, height in known.sizes_wh[rows[part]]]
-            fused[part] = _called([one.found for one in ensemble(answers, sizes_wh)], every)
+            fused[part] = _called([one.found for one in ensemble(answers, sizes_wh)], known.class_names)
         return [figure(column, known, rows[column.part], fused[column.part]) for column in self.columns]
+
+
+def judged_classes(members: Sequence[DetectorFolder]) -> tuple[str, ...]:
+    """What detectors, alone or fused, are judged on: one rule, so that a row can be compared with what it is fused to.
+
+    The classes that their profiles name, or, where one names none, all that have boxes; and whatever they can find
+    besides, which may be wrong, or right under the name that a set has for it.
+    """
+    wanted = [member.detector_profile.classes for member in members]
+    boxed = labels.class_names(members[0].boxes, None)
+    known = {name for classes in wanted for name in (boxed if classes is None else classes)}
+    known |= {name for member in members for name in member.class_names}
+    return tuple(name for name in CLASSES if name in known)
 
 
 def figure(column: Column, known: Labels, rows: Ints, found: Sequence[Found]) -> float:

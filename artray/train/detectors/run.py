@@ -95,8 +95,10 @@ def train(profile: DetectorProfile, out: Location, reporter: Reporter) -> dict[s
     return run.conduct(folder, profile, reporter, lambda: begin(folder, profile, card, reporter))
 
 
-def begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, reporter: Reporter) -> None:
-    """Read the boxes, prepare the pictures, split them, and write it all down."""
+def begin(
+    folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, reporter: Reporter, kind: str = "detector"
+) -> None:
+    """Read the boxes, prepare the pictures, split them, and write it all down; see :attr:`RunFolder.kind`."""
     reporter.phase("reading boxes")
     found = read(profile)
     pasted = cut_outs(profile, found)
@@ -115,8 +117,9 @@ def begin(folder: DetectorFolder, profile: DetectorProfile, card: cards.Card, re
     images, boxes = split.found.images, split.found.boxes
     labels, rows = arrays(images, boxes, class_names(boxes, profile.classes), used), parts_of(images)
     factors = plan.factors(labels, rows["train"], profile.balance)
-    check(profile, labels, rows, factors)
-    folder.begin_boxes(profile, card, images, boxes, used, left_out)
+    if kind == "detector":
+        check(profile, labels, rows, factors)
+    folder.begin_boxes(profile, card, images, boxes, used, left_out, kind)
     for name, count in plan.counts(labels, rows, factors).items():
         reporter.note(
             f"{name}: {count['train']:,} boxes to learn from (in an epoch {count['epoch']:,}), {count['val']:,} to "
