@@ -116,6 +116,11 @@ def test_an_experiment_compares_a_card_as_it_is_a_training_and_both_fused(folder
         "base": {name: value for name, value in base.items() if name != "name"},
         "rows": [
             {"name": "as it is", "trained": False},
+            {
+                "name": "on a test alone",
+                "trained": False,
+                "set": {"data": {"sources": [{"path": "pictures/boxes.csv", "part": "test"}]}},
+            },
             {"name": "trained"},
             {"name": "both", "ensemble": fused},
         ],
@@ -124,13 +129,20 @@ def test_an_experiment_compares_a_card_as_it_is_a_training_and_both_fused(folder
     file, out, env = folder / "dogs.yaml", folder / "experiment", running.environment(ray_temp)
     file.write_text(yaml.safe_dump(values))
     told = running.answer("experiment", file, "--data", folder, "--out", out, env=env)
-    assert [row["name"] for row in told["rows"]] == ["as it is", "trained", "both"]
+    assert [row["name"] for row in told["rows"]] == ["as it is", "on a test alone", "trained", "both"]
+    alone = json.loads((out / "on-a-test-alone" / "0" / "result.json").read_text())
+    assert alone["parts"]["test"]["pictures"] == boxes_training.COUNT
     assert all(row["measured"][1] == [None] for row in told["rows"])
     untouched = json.loads((out / "as-it-is" / "0" / "result.json").read_text())
     assert untouched["card"] == "start"
     assert told["rows"][0]["measured"][0][0] == pytest.approx(untouched["parts"]["test"]["figures"]["ap50"])
     learned = json.loads((out / "trained" / "0" / "result.json").read_text())
-    assert told["rows"][1]["measured"][0][0] == pytest.approx(learned["parts"]["test"]["figures"]["ap50"])
+    assert told["rows"][2]["measured"][0][0] == pytest.approx(learned["parts"]["test"]["figures"]["ap50"])
     assert (out / "table.md").read_text() == told["markdown"]
     assert "published" not in told["markdown"]
     assert running.answer("experiment", file, "--data", folder, "--out", out, env=env) == told
+    values["rows"][0] = {"name": "as it is"}  # now it is to be trained
+    file.write_text(yaml.safe_dump(values))
+    refused = running.run("experiment", file, "--data", folder, "--out", out, env=env, ok=False)
+    assert refused.returncode == 2
+    assert "holds a training with another profile" in refused.stderr
