@@ -36,7 +36,7 @@ def profile(**changes: Any) -> TrainProfile:
         "data": {"sources": [{"path": "none"}]},
         "heads": {"type": {}, "genre": {"hidden": [8]}},
         "network": {"card": "none", "random": True, "trained": "all"},
-        "crop": {"kind": "random_resized", "scale": [0.5, 1.0]},
+        "crop": {"kind": "random_resized", "resize_px": 32, "scale": [0.5, 1.0]},
         "augment": [{"name": "horizontal_flip"}],
         "optimiser": {"lr": 0.01},
         "training": {"epochs": 2, "batch_size": 8, "precision": "float64"},

@@ -28,6 +28,21 @@ def factors(labels: Labels, train: Ints, cfg: BalanceBoxes) -> Floats:
     return np.asarray(found * weights * np.where(empty, cfg.empty, 1.0), np.float64)
 
 
+def least(shown: Floats) -> int:
+    """How many pictures an epoch has at least, but for one in a thousand million.
+
+    What a factor is above a whole number comes by lot: six standard deviations below the mean, and no fewer than the
+    whole numbers' sum.
+
+    >>> least(np.array([1.0, 2.0])), least(np.full(200, 0.5)), least(np.full(3, 0.5))
+    (3, 57, 0)
+    """
+    whole = np.floor(shown)
+    lots = shown - whole
+    by_lot = lots.sum() - 6 * np.sqrt((lots * (1 - lots)).sum())
+    return int(whole.sum() + max(0.0, by_lot))
+
+
 def epoch(shown: Floats, train: Ints, seed: int, number: int) -> Ints:
     """An epoch's pictures int64[K], which depend on the seed and the epoch's number alone.
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from artray import config
 from artray.detect.datasets import reading, splitting, tables
 from artray.detect.datasets.tables import Labelled
@@ -145,7 +143,7 @@ def check(profile: DetectorProfile, labels: Labels, rows: Mapping[str, Ints], fa
             f"data.val: expected boxes of {wanted or 'any class'} to choose the epoch by, got none in "
             f"{len(rows['val']):,} pictures; raise data.val, or give pictures a part"
         )
-    least = int(np.floor(factors).sum())  # what is more comes and goes by lot
+    least = plan.least(factors)
     if least < 2 * profile.workers.workers:
         raise ConfigError(
             f"workers.workers: expected two pictures in an epoch for each worker at least, got {least} in all; "
