@@ -90,6 +90,12 @@ def test_the_cards_of_coco_detectors_agree(card: str) -> None:
     assert cards.load(card).labels == dict(labels.load("coco"))
 
 
+def test_the_card_of_open_images_agrees() -> None:
+    card, table = cards.load("fasterrcnn-openimages"), labels.load("open-images")
+    assert len(card.labels) == len(card.classes) - 1 == 601
+    assert card.labels == {name: table[name] for name in card.classes[1:]}
+
+
 def test_open_images_renamed_labels_mean_what_they_meant() -> None:
     table = labels.load("open-images")
     former = {label: note.removesuffix(FORMERLY) for label, note in table.notes.items() if note.endswith(FORMERLY)}
