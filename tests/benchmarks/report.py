@@ -7,6 +7,7 @@ from typing import Any
 from tests.benchmarks import listing
 
 MIB = 2**20
+ANOTHER_DAY = "Measured on another day:"
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -45,8 +46,6 @@ def _sections(page: str) -> list[tuple[str, tuple[str, str]]]:
     parts = [part.partition("\n") for part in page.split("\n## ")[1:]]
     return [(re.sub(r"[\d.,]+", "", heading), (heading, text.strip())) for heading, _, text in parts]
 
-
-ANOTHER_DAY = "Measured on another day:"
 
 INTRODUCTION = """
 Measured by `make bench` (`python -m tests.benchmarks --help` for its settings); this page is written by it. Rates on

@@ -10,11 +10,10 @@ from artray.location import Location
 from artray.models import cards, registry
 from artray.models.cards import Card
 from artray.pipeline.progress import Reporter, Tally
-from artray.taxonomy import CATEGORY
 from artray.train.detectors import judging, run
 from artray.train.detectors.fit import reader
 from artray.train.detectors.folder import DetectorFolder
-from artray.train.detectors.labels import class_names
+from artray.train.detectors.labels import judged_classes
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.run import conduct
 from artray.train.sampling import in_order
@@ -66,8 +65,7 @@ def _judge(folder: DetectorFolder, profile: DetectorProfile, card: Card, reporte
     rows, read = {part: ids for part, ids in folder.rows().items() if part != "train"}, reader(profile, folder)
     tally = Tally(sum(map(len, rows.values())))
     reporter.start(tally, "detecting")
-    wanted = {*class_names(folder.boxes, profile.classes), *detector.class_names}
-    known = folder.labels([name for name in CATEGORY if name in wanted])
+    known = folder.labels(judged_classes(folder.boxes, [profile.classes], detector.class_names))
     found: dict[str, list[Found]] = {part: [] for part in rows}
     for part, ids in rows.items():
         for batch in in_order(len(ids), profile.training.batch_size):

@@ -183,16 +183,10 @@ class DetectorGrid(grid.Grid):
 
 
 def judged_classes(members: Sequence[DetectorFolder]) -> tuple[str, ...]:
-    """What detectors, alone or fused, are judged on: one rule, so that a row can be compared with what it is fused to.
-
-    The classes that their profiles name, or, where one names none, all that have boxes; and whatever they can find
-    besides, which may be wrong, or right under the name that a set has for it.
-    """
+    """What finished folders, alone or fused, are judged on; see artray.train.detectors.labels.judged_classes."""
     wanted = [member.detector_profile.classes for member in members]
-    boxed = labels.class_names(members[0].boxes, None)
-    known = {name for classes in wanted for name in (boxed if classes is None else classes)}
-    known |= {name for member in members for name in member.class_names}
-    return tuple(name for name in CLASSES if name in known)
+    found = [name for member in members for name in member.class_names]
+    return labels.judged_classes(members[0].boxes, wanted, found)
 
 
 def figure(column: Column, known: Labels, rows: Ints, found: Sequence[Found]) -> float:

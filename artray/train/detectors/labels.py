@@ -4,7 +4,7 @@ Sets name different things. Where a set boxes persons and nothing else, its pict
 angels are persons: see :class:`artray.detect.assign.Truth`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,6 +88,21 @@ def class_names(boxes: pa.Table, wanted: Sequence[str] | None) -> tuple[str, ...
         return tuple(wanted)
     there = set(boxes["class_name"].to_pylist())
     return tuple(name for name in CATEGORY if name in there)
+
+
+def judged_classes(boxes: pa.Table, wanted: Sequence[Sequence[str] | None], found: Iterable[str]) -> tuple[str, ...]:
+    """What detectors, alone or fused, are judged on: one rule, so that one can be compared with what it is fused to.
+
+    Args:
+        boxes: of schema BOXES.
+        wanted: the classes that each detector's profile names; None stands for all that there are boxes of.
+        found: the classes that they can find, which may be wrong, or right under the name that a set has for them.
+
+    Returns:
+        In the taxonomy's order.
+    """
+    known = {name for classes in wanted for name in class_names(boxes, classes)} | set(found)
+    return tuple(name for name in CATEGORY if name in known)
 
 
 def arrays(images: pa.Table, boxes: pa.Table, names: Sequence[str], used: Mapping[str, Sequence[str]]) -> Labels:
