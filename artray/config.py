@@ -178,6 +178,18 @@ class DetectConfig(Section):
     fuse: FuseConfig = FuseConfig()
 
 
+class RetrieveConfig(Section):
+    """An embedding by a method of its own, in the place of the classifier's; see ``artray embed``.
+
+    Args:
+        card: of the method: of task retrieve, or a classifier that yields an embedding; null for none.
+    """
+
+    card: str | None = None
+    device: Device = "cpu"
+    batch_size: int = Field(16, ge=1)
+
+
 class PipelineConfig(Section):
     """How the stages are laid out on the cluster."""
 
@@ -215,6 +227,7 @@ class Profile(Section):
     decode: DecodeConfig = DecodeConfig()
     classify: ClassifyConfig = ClassifyConfig()
     detect: DetectConfig = DetectConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
     pipeline: PipelineConfig = PipelineConfig()
     store: StoreConfig = StoreConfig()
 

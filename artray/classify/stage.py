@@ -1,9 +1,9 @@
 """Classify images: DecodedRow -> ClassifiedRow."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from artray import schema
@@ -11,8 +11,9 @@ from artray.classify import heads, inputs
 from artray.classify.inputs import Image, mean_rgb
 from artray.classify.model import Classifier, Embedder
 from artray.config import ClassifyConfig
-from artray.errors import ConfigError, InvariantError, TransientError
+from artray.errors import RowError
 from artray.models import cards, registry
+from artray.models.attempt import attempt
 from artray.models.cards import Input
 from artray.schema import Batch
 
@@ -20,8 +21,6 @@ Row = dict[str, Any]
 
 NOTHING: Row = dict.fromkeys(schema.CLASSIFIED.names)
 """What is said of an image that could not be decoded, or on which a model raised."""
-
-DETAIL_CHARS = 200
 
 
 class Classify:
@@ -51,28 +50,22 @@ class Classify:
         """
         batch = batch | {name: list(batch[name]) for name in ("pixels", "error", "error_detail")}
         good = [index for index, error in enumerate(batch["error"]) if error == ""]
-        found = self._embeddings([batch["pixels"][index] for index in good])
+        found = attempt(self._embeddings, [batch["pixels"][index] for index in good])
         rows = [NOTHING] * len(batch["error"])
         for index, embeddings in zip(good, found, strict=True):
-            if isinstance(embeddings, Exception):
-                batch["pixels"][index], batch["error"][index] = None, "model_failed"
-                batch["error_detail"][index] = _detail(embeddings)
+            if isinstance(embeddings, RowError):
+                batch["pixels"][index], batch["error"][index] = None, embeddings.kind
+                batch["error_detail"][index] = embeddings.detail
             else:
                 rows[index] = self._row(batch["pixels"][index], embeddings)
         return batch | {name: [row[name] for row in rows] for name in NOTHING}
 
-    def _embeddings(self, images: list[Image]) -> list[dict[str, NDArray[np.float32]] | Exception]:
-        """Per image and trunk float32[1 + V, D], its embedding and those of V other views, or what a model raised."""
-        try:
-            found = {key: self._seen(embedder, images) for key, embedder in self.embedders.items()}
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is about one image until it is alone
-            _raise_if_fatal(error)
-            if len(images) == 1:
-                return [error]
-            return [one for image in images for one in self._embeddings([image])]
+    def _embeddings(self, images: Sequence[Image]) -> list[dict[str, NDArray[np.float32]]]:
+        """Per image and trunk float32[1 + V, D]: its embedding and those of V other views."""
+        found = {key: self._seen(embedder, images) for key, embedder in self.embedders.items()}
         return [{key: array[index] for key, array in found.items()} for index in range(len(images))]
 
-    def _seen(self, embedder: Embedder, images: list[Image]) -> NDArray[np.float32]:
+    def _seen(self, embedder: Embedder, images: Sequence[Image]) -> NDArray[np.float32]:
         """float32[N, 1 + V, D] of N images."""
         seen = [view for image in images for view in (image, *self._others(image, embedder.spec))]
         return embedder(seen).reshape(len(images), -1 if images else 1, embedder.dim)
@@ -94,16 +87,3 @@ class Classify:
             if "mean_rgb" in yields:
                 row["mean_rgb"] = mean_rgb(pixels)
         return row
-
-
-def _raise_if_fatal(error: Exception) -> None:
-    """A lost GPU fails every image after it: the job must stop, not mark them all as bad."""
-    if isinstance(error, ConfigError | InvariantError | TransientError):
-        raise error
-    if isinstance(error, torch.AcceleratorError):
-        raise TransientError(f"the GPU failed: {_detail(error)}; run again to resume") from error
-
-
-def _detail(error: Exception) -> str:
-    text = " ".join(str(error).split())[:DETAIL_CHARS]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -4,10 +4,9 @@ Importing this module registers every architecture that detects.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from artray.config import DetectConfig, ViewsConfig
@@ -22,14 +21,12 @@ from artray.detect.ensemble import CLASSES, Ensemble, Member
 from artray.detect.found import Found
 from artray.detect.mtcnn import Mtcnn
 from artray.detect.views import SeveralViews
-from artray.errors import ArtrayError, ConfigError, InvariantError, RowError, TransientError
+from artray.errors import ConfigError, RowError
+from artray.models import attempt as attempts
 from artray.models import cards, registry, weights
 from artray.models.cards import Card
 from artray.schema import Batch
 from artray.taxonomy import CATEGORY
-
-DETAIL_CHARACTERS: Final = 200
-"""Of a model's message, how much a row keeps."""
 
 Object: TypeAlias = dict[str, Any]
 """A value of :data:`artray.schema.OBJECT`."""
@@ -91,47 +88,19 @@ class Detect:
 
 
 def attempt(detector: Detector, images: Sequence[Image]) -> list[Found | RowError]:
-    """What a detector finds in each image; if it raises, the images are tried one by one to find the guilty.
-
-    A score that is no number is a failure, too.
+    """What a detector finds in each image, or why nothing; a score that is no number is a failure, too.
 
     Raises:
         TransientError: the device is lost.
         InvariantError: it did not answer for every image.
     """
-    try:
-        return [_numbers(found) for found in _run(detector, images)]
-    except RowError as error:
-        failure = error
-    except ArtrayError:
-        raise
-    except torch.AcceleratorError as error:
-        raise TransientError(f"detector: the device is lost ({one_line(error)}); run again to resume") from error
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other images are not to blame
-        failure = RowError("model_failed", one_line(error))
-    if len(images) == 1:
-        return [failure]
-    return [result for image in images for result in attempt(detector, [image])]
+    return [found if isinstance(found, RowError) else _numbers(found) for found in attempts.attempt(detector, images)]
 
 
 def _numbers(found: Found) -> Found | RowError:
     """The answer, unless a score of it is no number."""
     wrong = int(np.isnan(found.scores).sum())
     return RowError("model_failed", f"{wrong} of {len(found.scores)} scores are no numbers") if wrong else found
-
-
-def _run(detector: Detector, images: Sequence[Image]) -> list[Found]:
-    """The detector's answers, one per image."""
-    found = detector(images)
-    if len(found) != len(images):
-        raise InvariantError(f"detector: expected {len(images)} answers, got {len(found)}")
-    return found
-
-
-def one_line(error: Exception) -> str:
-    """An error's type and the first line of its message, short enough for a column."""
-    message = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {message}"[:DETAIL_CHARACTERS].removesuffix(": ")
 
 
 def place(found: Found, decoded_hw: tuple[int, int], original_wh: tuple[int, int]) -> Found:

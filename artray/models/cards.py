@@ -22,6 +22,8 @@ from artray.taxonomy import CATEGORY
 Yield: TypeAlias = Literal["type", "genre", "embedding", "mean_rgb", "objects"]
 Resize: TypeAlias = Literal["squash", "centre_crop", "letterbox"]
 Rgb: TypeAlias = tuple[float, float, float]
+Metric: TypeAlias = Literal["cosine", "euclidean", "chi_square"]
+"""How two embeddings of a card are compared; see artray.retrieve.metrics."""
 
 UNHASHED: Final = ("torchvision://", "train://")
 """Weights that need no hash: torchvision's file names carry one, and what is not trained yet cannot have any."""
@@ -86,7 +88,8 @@ class Card(Section):
         score_min: boxes must score at least this, in [0, 1].
         settings: what else the architecture takes.
         weights: files by the role that they have in the architecture.
-        embedding_dim: length of the embedding, before and after it is scaled to unit norm.
+        embedding_dim: length of the embedding; a classifier's is scaled to unit norm.
+        metric: how two embeddings are compared.
         licence: of the weights.
         source: who made it, and where it is described.
         training_data: what it was trained on.
@@ -96,7 +99,7 @@ class Card(Section):
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    task: Literal["classify", "detect"]
+    task: Literal["classify", "detect", "retrieve"]
     architecture: str = Field(min_length=1)
     input: Input | None = None
     yields: tuple[Yield, ...] = Field(min_length=1)
@@ -107,6 +110,7 @@ class Card(Section):
     settings: dict[str, Any] = Field(default_factory=dict)
     weights: dict[str, Weights] = Field(default_factory=dict)
     embedding_dim: int | None = Field(None, ge=1)
+    metric: Metric = "cosine"
     licence: str
     source: str
     training_data: str = ""
@@ -131,6 +135,8 @@ class Card(Section):
             raise self._wrong("heads", "at least two classes each, every one once")
         if self.yields != ("objects",) if self.task == "detect" else "objects" in self.yields:
             raise self._wrong("yields", "objects of a detector and of nothing else")
+        if self.task == "retrieve" and (self.yields != ("embedding",) or self.embedding_dim is None):
+            raise self._wrong("yields and embedding_dim", "of a retrieval method embedding, and how long it is")
         if self.task == "classify" and (self.input is None or self.embedding_dim is None):
             raise self._wrong("input and embedding_dim", "both of a classifier")
         return self
@@ -265,3 +271,16 @@ def check_detectors(loaded: Iterable[Card]) -> None:
     for card in loaded:
         if card.task != "detect":
             raise ConfigError(f"detect.cards: expected cards of detectors, got {card.name!r}")
+
+
+def check_embedder(card: Card) -> None:
+    """The card must make embeddings: a retrieval method, or a classifier that yields them.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if "embedding" not in card.yields:
+        raise ConfigError(
+            f"card {card.name}: expected one that yields an embedding, got one of task {card.task} that yields "
+            f"{', '.join(card.yields)}; artray models list shows them"
+        )

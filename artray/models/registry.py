@@ -12,7 +12,11 @@ Builder: TypeAlias = Callable[[Card, str], Any]
 
 B = TypeVar("B", bound=Builder)
 
-MODULES: Final = {"classify": "artray.classify.model", "detect": "artray.detect.stage"}
+MODULES: Final = {
+    "classify": "artray.classify.model",
+    "detect": "artray.detect.stage",
+    "retrieve": "artray.retrieve.stage",
+}
 """Task to the module whose import registers its architectures; imported when first needed, so no import is a cycle."""
 
 _BUILDERS: Final[dict[tuple[str, str], Builder]] = {}

@@ -63,7 +63,20 @@ def _said(card: Card, answer: Any) -> str:
     """
     if card.task == "detect":
         return f"{len(answer[0].scores)} objects in a generated picture"
+    if card.task == "retrieve":
+        return _embedded(card, answer)
     if not np.isclose(np.linalg.norm(answer.embeddings[0]), 1, atol=1e-4):
         raise ValueError("embedding: expected unit norm")
     heads = ", ".join(f"{name} of {scores.shape[1]} classes" for name, scores in answer.scores.items())
     return f"embedding of {answer.embeddings.shape[1]}{', ' if heads else ''}{heads}"
+
+
+def _embedded(card: Card, answer: NDArray[np.float32]) -> str:
+    """What a retrieval method answered.
+
+    Raises:
+        ValueError: an embedding of another length than the card says, or with values that are no numbers.
+    """
+    if answer.shape != (1, card.embedding_dim) or not np.isfinite(answer).all():
+        raise ValueError(f"embedding: expected {card.embedding_dim} finite values, got {answer.shape}")
+    return f"embedding of {answer.shape[1]}, compared by {card.metric}"

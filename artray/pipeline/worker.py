@@ -61,14 +61,15 @@ class Models:
 
         from artray.classify.stage import Classify
         from artray.detect.stage import Detect
+        from artray.retrieve.stage import Embed
 
         torch.set_num_threads(spec.profile.pipeline.threads_per_actor)
         cv2.setNumThreads(spec.profile.pipeline.threads_per_actor)
         self.spec = spec
-        self.stages: tuple[Callable[[Batch], Batch], ...] = (
-            Classify(spec.profile.classify),
-            Detect(spec.profile.detect),
-        )
+        profile = spec.profile
+        self.stages: list[Callable[[Batch], Batch]] = [Classify(profile.classify), Detect(profile.detect)]
+        if profile.retrieve.card is not None:
+            self.stages.append(Embed(profile.retrieve))
 
     def __call__(self, batch: Batch) -> pa.Table:
         """Records of the declared types, with a ``recorded`` column behind."""

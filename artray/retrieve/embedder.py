@@ -1,0 +1,46 @@
+"""What every retrieval method is to the rest of artray: a callable from images to embeddings."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artray.models import cards, registry
+from artray.models.cards import Card
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class ImageEmbedder(Protocol):
+    """A method with its weights.
+
+    On a CPU an image's embedding does not depend on the other images of the call, bit for bit.
+    """
+
+    dim: int
+
+    def __call__(self, images: Sequence[Image]) -> Floats:
+        """float32[N, D] of N images uint8[H, W, 3] RGB of any sizes; N may be 0.
+
+        Raises:
+            ValueError: an image has no embedding: its values are not finite, or it has no direction.
+        """
+
+
+def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedder:
+    """The method that a card describes: of task retrieve, or a classifier's trunk.
+
+    Raises:
+        ConfigError: the card yields no embedding, its architecture is unknown, its weights are not its own, or the
+            device is not there.
+        TransientError: its weights cannot be reached.
+    """
+    cards.check_embedder(card)
+    if card.task == "classify":
+        from artray.classify.model import Embedder
+
+        return Embedder(card, registry.check_device(device), batch_size)
+    embedder: ImageEmbedder = registry.build(card, device)
+    return embedder
