@@ -81,15 +81,56 @@ def demo(folder: str | Path = ".", *, reporter: "Reporter | None" = None) -> dic
     return process(str(archive), str(store), metadata=str(archive / "works.csv"), reporter=reporter)
 
 
+def embed(
+    archive: str | Path,
+    store: str | Path,
+    method: str,
+    *,
+    set: Sequence[str] = (),
+    limit: int | None = None,
+    retry_errors: bool = False,
+    moved: bool = False,
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
+    """Add an embedding method to a finished store; see artray.pipeline.embed.
+
+    Args:
+        archive: the store's.
+        store: which store.
+        method: the name or the file of a card that yields an embedding.
+        set: ``section.key=value`` each, of the profile of the store's latest run.
+        limit: at most so many images now.
+        retry_errors: also those that failed before.
+        moved: the archive lies at another place than last time.
+        reporter: is told how far it is.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: expected at least 1, got {limit}")
+    from artray.pipeline import embed as work
+    from artray.pipeline.progress import Silent
+    from artray.pipeline.run import Options
+    from artray.store import layout
+
+    options = Options(limit=limit, retry_errors=retry_errors, moved=moved)
+    with reporter or Silent() as told:
+        return asdict(work.embed(str(archive), layout.open_store(store), method, set, told, options))
+
+
 def index(store: str, *, milvus_uri: str | None = None, reporter: "Reporter | None" = None) -> dict[str, Any]:
-    """Bring the vectors up to date with the records."""
+    """Bring the vectors up to date with the records, also those of every other method."""
     from artray.pipeline.progress import Silent, counting
-    from artray.store import layout, records, vectors
+    from artray.store import layout, vectors
 
     opened = layout.open_store(store)
-    uri = milvus_uri or vectors.configured(opened).milvus_uri
-    with vectors.Index(opened, uri) as collection, reporter or Silent() as told:
-        return collection.sync(records.Records.open(opened), counting(told, "indexing"))._asdict()
+    cfg = vectors.configured(opened)
+    cfg = cfg if milvus_uri is None else cfg.model_copy(update={"milvus_uri": milvus_uri})
+    with reporter or Silent() as told:
+        synced = vectors.sync(opened, cfg, counting(told, "indexing"))
+        methods = {
+            name: vectors.sync(opened.method(name), None, counting(told, f"indexing {name}"))._asdict()
+            for name in opened.methods()
+        }
+    return synced._asdict() | {"methods": methods}
 
 
 def rehead(store: str, card: str, *, index: bool = True, reporter: "Reporter | None" = None) -> dict[str, Any]:
@@ -103,14 +144,13 @@ def rehead(store: str, card: str, *, index: bool = True, reporter: "Reporter | N
     """
     from artray.pipeline import rehead as work
     from artray.pipeline.progress import Silent, counting
-    from artray.store import layout, records, vectors
+    from artray.store import layout, vectors
 
     opened = layout.open_store(store)
     with reporter or Silent() as told:
         done = work.rehead(opened, card, told)._asdict()
         if index:
-            with vectors.Index(opened, vectors.configured(opened).milvus_uri) as collection:
-                collection.sync(records.Records.open(opened), counting(told, "indexing"))
+            vectors.sync(opened, None, counting(told, "indexing"))
     return done
 
 
@@ -170,6 +210,7 @@ def similar(
     region: Sequence[float] | None = None,
     filters: "Filters | None" = None,
     method: str | None = None,
+    offset: int = 0,
 ) -> dict[str, Any]:
     """Works like one of the store, like any picture, or like a region of either.
 
@@ -179,13 +220,18 @@ def similar(
         k: how many.
         region: x1, y1, x2, y2 in pixels of the upright original.
         filters: what the works must be.
-        method: the embedding; the store has one, and it is the default.
+        method: whose embeddings: the store's own by default, or those of a method that was added.
+        offset: leave out so many of the most similar ones: the next page.
     """
-    from artray.store import layout
+    from artray.store import layout, vectors
     from artray.store import similar as search
 
     opened = layout.open_store(store)
-    return search.answer(opened, query, k=k, region=region, filters=filters, method=method)
+    with vectors.opened(search.source(opened, method)) as index:
+        instant = index if index.instant and index.dim else None
+        return search.answer(
+            opened, query, k=k, region=region, filters=filters, method=method, index=instant, offset=offset
+        )
 
 
 def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ app: Final = typer.Typer(
 models_app: Final = typer.Typer(help="Model cards: what models there are, and whether they work.", no_args_is_help=True)
 
 VERBS: Final = (
-    *(make.demo, make.sample, make.process, make.index, make.status, make.verify),
+    *(make.demo, make.sample, make.process, make.embed, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.correct, ask.evaluate, ask.export),
     training.train,
     training.experiment,

@@ -75,13 +75,18 @@ def sql(
     return None
 
 
-@verb("artray similar /store a/b.jpg -k 10", "artray similar /store photo.jpg --region 100,50,400,300 --type painting")
+@verb(
+    "artray similar /store a/b.jpg -k 10",
+    "artray similar /store photo.jpg --region 100,50,400,300 --type painting",
+    "artray similar /store a/b.jpg --method colours",
+)
 def similar(
     store: StoreArgument,
     query: Annotated[str, typer.Argument(metavar="IMAGE_OR_ID", help="An image_id of the store, or any image file.")],
     k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
     region: Annotated[str | None, typer.Option(metavar="x1,y1,x2,y2", help="Pixels of the upright original.")] = None,
-    method: Annotated[str | None, typer.Option(help="The embedding to compare by.")] = None,
+    method: Annotated[str | None, typer.Option(help="Compare by a method that artray embed added.")] = None,
+    offset: Annotated[int, typer.Option(help="Leave out so many of the most similar: the next page.")] = 0,
     type: TypeOption = None,
     genre: GenreOption = None,
     object: ObjectOption = None,
@@ -93,7 +98,7 @@ def similar(
     from artray.store.find import Filters
 
     filters = Filters(type, genre, tuple(object or ()), text)
-    found = api.similar(store, query, k=k, region=_region(region), filters=filters, method=method)
+    found = api.similar(store, query, k=k, region=_region(region), filters=filters, method=method, offset=offset)
     if as_json:
         return print_json(found)
     print_parts(console.works(found["works"], first=("rank", "score")))

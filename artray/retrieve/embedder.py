@@ -43,4 +43,20 @@ def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedde
 
         return Embedder(card, registry.check_device(device), batch_size)
     embedder: ImageEmbedder = registry.build(card, device)
-    return embedder
+    return UnitNorm(embedder) if card.metric == "cosine" else embedder
+
+
+class UnitNorm:
+    """A method whose embeddings are compared by their direction: they get unit norm."""
+
+    def __init__(self, embedder: ImageEmbedder) -> None:
+        self.embedder, self.dim = embedder, embedder.dim
+
+    def __call__(self, images: Sequence[Image]) -> Floats:
+        """As :class:`ImageEmbedder`; ValueError where an embedding has no direction."""
+        found = self.embedder(images)
+        norms = np.linalg.norm(found.astype(np.float64), axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or not norms.all():
+            raise ValueError("embedding: expected finite values that are not all zero")
+        unit: Floats = (found / norms).astype(np.float32)
+        return unit

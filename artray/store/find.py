@@ -83,8 +83,12 @@ class Filters:
         """The objects asked for."""
         return [parse_object(text) for text in self.objects]
 
+    def others(self) -> bool:
+        """Whether something is asked besides type, genre and objects."""
+        return bool(self.text or self.error)
+
     def __bool__(self) -> bool:
-        return bool(self.type or self.genre or self.objects or self.text or self.error)
+        return bool(self.type or self.genre or self.objects or self.others())
 
 
 class Found(NamedTuple):

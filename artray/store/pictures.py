@@ -116,7 +116,7 @@ class Pictures:
 
 
 def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """The embedding float32[D] of a picture, by the model that made the store's.
+    """The embedding float32[D] of a picture, by the model that made those of the store, or of a method's.
 
     Raises:
         ConfigError: the store has none, or its card is another one by now.
@@ -124,15 +124,18 @@ def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
     described = (store.read_json("store.json") or {}).get("embedding")
     if not described:
         raise ConfigError(f"{store.uri}: has no embeddings; run artray process with a profile that yields them")
-    from artray.classify.model import Embedder
     from artray.models import cards
+    from artray.retrieve import embedder
 
     card = cards.load(described["card"])
     if card.fingerprint() != described["fingerprint"]:
         raise ConfigError(
             f"card {card.name}: is not the one that {store.uri} was made with; run artray process again, or restore it"
         )
-    vector: npt.NDArray[np.float32] = Embedder(card)([pixels])[0]
+    try:
+        vector: npt.NDArray[np.float32] = embedder.build(card)([pixels])[0]
+    except ValueError as error:
+        raise ConfigError(f"card {card.name}: this picture has no embedding: {error}") from error
     return vector
 
 

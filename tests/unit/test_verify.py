@@ -18,7 +18,7 @@ from artray.location import Location
 from artray.store.layout import Store, create_store, open_store
 from artray.store.records import Records
 from artray.store.rewrite import update, upsert
-from artray.store.vectors import Index
+from artray.store.vectors import opened
 from artray.store.verify import ROWS, verify
 from tests import made_store
 
@@ -29,7 +29,7 @@ GOOD, FAILED = "07/0000007.jpg", "49/0000049.jpg"
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store of which every promise is kept."""
     made = made_store.store(tmp_path_factory.mktemp("verify") / "store", 120, batch=60)
-    with Index(made) as index:
+    with opened(made) as index:
         index.sync(Records.open(made))
     return made
 
@@ -178,7 +178,7 @@ def archived(folder: Path, names: list[str]) -> Store:
     ]
     batch = {name: [row.get(name) for row in rows] for name in schema.RECORD.names}
     Records.create(store).append(schema.table(batch, schema.RECORD))
-    with Index(store) as index:
+    with opened(store) as index:
         index.sync(Records.open(store))
     return store
 
