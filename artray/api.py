@@ -178,6 +178,7 @@ def find(
     object: Sequence[str] = (),
     text: str | None = None,
     error: str | None = None,
+    where: Sequence[str] = (),
     limit: int = 20,
     offset: int = 0,
     sort: str = "image_id",
@@ -186,7 +187,7 @@ def find(
     from artray.store import find as search
     from artray.store import layout
 
-    filters = search.Filters(type, genre, tuple(object), text, error)
+    filters = search.Filters(type, genre, tuple(object), text, error, tuple(where))
     found = search.find(layout.open_store(store), filters, limit=limit, offset=offset, sort=sort)
     return {"count": found.count, "works": found.works}
 

@@ -14,6 +14,7 @@ from artray.commands.guard import (
     StoreArgument,
     TextOption,
     TypeOption,
+    WhereOption,
     print_json,
     print_parts,
     verb,
@@ -21,13 +22,17 @@ from artray.commands.guard import (
 from artray.errors import ConfigError
 
 
-@verb("artray find /store --type drawing --object faces:0.9x2", "artray find /store --text 'gogh arles' --json")
+@verb(
+    "artray find /store --type drawing --object faces:0.9x2",
+    "artray find /store --where 'year>=1880' --where 'artist~gogh' --json",
+)
 def find(
     store: StoreArgument,
     type: TypeOption = None,
     genre: GenreOption = None,
     object: ObjectOption = None,
     text: TextOption = None,
+    where: WhereOption = None,
     error: Annotated[str | None, typer.Option(help="A kind of error, any, or none.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many works.")] = 20,
     offset: Annotated[int, typer.Option(help="Leave out the first so many.")] = 0,
@@ -44,6 +49,7 @@ def find(
         object=object or (),
         text=text,
         error=error,
+        where=where or (),
         limit=limit,
         offset=offset,
         sort=sort,
@@ -91,13 +97,14 @@ def similar(
     genre: GenreOption = None,
     object: ObjectOption = None,
     text: TextOption = None,
+    where: WhereOption = None,
     as_json: Json = False,
 ) -> None:
     """Find works like one of the store, like any picture, or like a region of either; score 1 is the same."""
     from artray import console
     from artray.store.find import Filters
 
-    filters = Filters(type, genre, tuple(object or ()), text)
+    filters = Filters(type, genre, tuple(object or ()), text, where=tuple(where or ()))
     found = api.similar(store, query, k=k, region=_region(region), filters=filters, method=method, offset=offset)
     if as_json:
         return print_json(found)
