@@ -195,9 +195,9 @@ def status(store: StoreArgument, as_json: Json = False) -> None:
     vectors = told["vectors"]
     print_parts(vectors.get("note") or f"vectors: {vectors['count']:,}, {vectors['lag']:,} to bring up to date")
     if told["methods"]:
-        columns = ("dimension", "metric", "done", "failed", "pending")
-        rows = [[name, *(one[column] for column in columns)] for name, one in told["methods"].items()]
-        print_parts(console.table(("method", *columns), rows))
+        keys = ("dimension", "metric", "done", "failed", "pending")
+        rows = [[name, *(one[key] for key in keys)] for name, one in told["methods"].items()]
+        print_parts(console.table(("method", *keys), rows))
     return None
 
 

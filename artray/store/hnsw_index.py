@@ -62,7 +62,7 @@ class Loaded(NamedTuple):
     """A generation."""
 
     generation: str
-    graph: Any  # faiss.IndexHNSWFlat
+    graph: Any  # a faiss.IndexHNSWFlat
     rows: pa.Table  # of ROWS
     places: Rows  # per vector of the graph, its position in ``rows``; -1 for one that is gone
 
@@ -146,12 +146,10 @@ class HnswIndex(Index):
 
     def _save(self, growing: "_Growing", **told: str) -> None:
         """Write a generation, name it, and delete the others."""
-        import faiss
-
         generation, rows = uuid.uuid4().hex[:12], growing.rows()
         pq.write_table(rows, self.path / f"rows-{generation}.parquet")
         if growing.graph is not None:
-            faiss.write_index(growing.graph, str(self.path / f"graph-{generation}.faiss"))
+            _faiss().write_index(growing.graph, str(self.path / f"graph-{generation}.faiss"))
         self._describe(growing.dim, generation=generation, **told)
         self._clear("index.json", f"rows-{generation}.parquet", f"graph-{generation}.faiss")
         self._loaded = None
@@ -184,8 +182,6 @@ class HnswIndex(Index):
 
     def _load(self, *, whole: bool) -> Loaded:
         """The generation that counts; ``whole``: in memory, to be added to, and not mapped into it."""
-        import faiss
-
         generation = str((self._described() or {}).get("generation", ""))
         if not generation:
             return Loaded("", None, ROWS.empty_table(), np.zeros(0, np.int64))
@@ -194,7 +190,7 @@ class HnswIndex(Index):
         if not path.exists():
             return Loaded(generation, None, rows, np.zeros(0, np.int64))
         try:
-            graph = faiss.read_index(str(path), 0 if whole else faiss.IO_FLAG_MMAP_IFC)
+            graph = _faiss().read_index(str(path), 0 if whole else _faiss().IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise TransientError(
                 f"{path}: the vector index cannot be read: {first_line(error)}; remove {self.path} and run artray index"
@@ -283,10 +279,17 @@ class _Growing:
         return pa.concat_tables([placed, kept.filter(pc.is_null(kept["row"]))])
 
 
-def _empty(metric: str, dim: int) -> Any:
+def _faiss() -> Any:
+    """The library, which takes a while to import, and whose stubs lack much."""
     import faiss
 
-    graph = faiss.IndexHNSWFlat(dim, LINKS, faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT)
+    return faiss
+
+
+def _empty(metric: str, dim: int) -> Any:
+    graph = _faiss().IndexHNSWFlat(
+        dim, LINKS, _faiss().METRIC_L2 if metric == "euclidean" else _faiss().METRIC_INNER_PRODUCT
+    )
     graph.hnsw.efConstruction = BUILD_EF
     return graph
 
@@ -302,29 +305,25 @@ def _places(rows: pa.Table, vectors: int) -> Rows:
 
 def _nearest(graph: Any, queries: Floats, limit: int, chosen: Rows | None) -> npt.NDArray[np.int64]:
     """int64[N, limit] rows of the graph nearest to float32[N, D], -1 where there are fewer."""
-    import faiss
-
     queries = np.ascontiguousarray(queries, np.float32)
     if chosen is None:
-        parameters = faiss.SearchParametersHNSW(efSearch=max(SEARCH_EF, 2 * limit))
+        parameters = _faiss().SearchParametersHNSW(efSearch=max(SEARCH_EF, 2 * limit))
         return np.asarray(graph.search(queries, limit, params=parameters)[1])
     if len(chosen) <= SCAN_ROWS:
         return _scanned(graph, queries, limit, chosen)
     bits = np.zeros((graph.ntotal + 7) // 8 * 8, bool)
     bits[chosen] = True
     packed = np.packbits(bits, bitorder="little")
-    selector = faiss.IDSelectorBitmap(graph.ntotal, faiss.swig_ptr(packed))
-    parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=max(SEARCH_EF, 2 * limit))
+    selector = _faiss().IDSelectorBitmap(graph.ntotal, _faiss().swig_ptr(packed))
+    parameters = _faiss().SearchParametersHNSW(sel=selector, efSearch=max(SEARCH_EF, 2 * limit))
     found = np.asarray(graph.search(queries, limit, params=parameters)[1])
     return found if (found >= 0).all() else _scanned(graph, queries, limit, chosen)
 
 
 def _scanned(graph: Any, queries: Floats, limit: int, chosen: Rows) -> npt.NDArray[np.int64]:
     """Likewise, by comparing with each chosen one."""
-    import faiss
-
-    storage = faiss.downcast_index(graph.storage)
-    matrix = faiss.rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
-    _, near = faiss.knn(queries, matrix[chosen], limit, metric=graph.metric_type)
+    storage = _faiss().downcast_index(graph.storage)
+    matrix = _faiss().rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
+    _, near = _faiss().knn(queries, matrix[chosen], limit, metric=graph.metric_type)
     rows: npt.NDArray[np.int64] = np.where(near >= 0, chosen[near], -1)
     return rows

@@ -48,6 +48,6 @@ def test_an_answer_per_image() -> None:
 
 
 def test_details_are_one_short_line() -> None:
-    assert told(ValueError("a\n  b")) == "ValueError: a b"
+    assert told(ValueError("a\n  b")) == "ValueError: a"
     assert told(ValueError()) == "ValueError"
     assert len(told(ValueError("x" * 999))) == DETAIL_CHARACTERS
