@@ -205,34 +205,43 @@ def sql(
 
 def similar(
     store: str,
-    query: str,
+    query: str | Sequence[str] = (),
     *,
+    unlike: Sequence[str] = (),
+    colour: Sequence[str] = (),
     k: int = 5,
     region: Sequence[float] | None = None,
     filters: "Filters | None" = None,
-    method: str | None = None,
+    method: str | Sequence[str] | None = None,
     offset: int = 0,
 ) -> dict[str, Any]:
-    """Works like one of the store, like any picture, or like a region of either.
+    """Works like some of the store, like any pictures, or like a region of one, and unlike others.
 
     Args:
         store: which store.
-        query: an image_id of the store, or else a path of a picture.
+        query: image_ids of the store, or else paths of pictures.
+        unlike: likewise, what they are not to be like.
+        colour: "#rrggbb" or "#rrggbb:SHARE" each, in the place of pictures; needs the method colours.
         k: how many.
-        region: x1, y1, x2, y2 in pixels of the upright original.
+        region: x1, y1, x2, y2 in pixels of the first upright original.
         filters: what the works must be.
-        method: whose embeddings: the store's own by default, or those of a method that was added.
+        method: whose embeddings: the store's own by default, or those of methods that were added; several are fused.
         offset: leave out so many of the most similar ones: the next page.
     """
-    from artray.store import layout, vectors
-    from artray.store import similar as search
+    import contextlib
+
+    from artray.store import asking, layout, vectors
+    from artray.store.find import Filters
+    from artray.store.similar import METHOD, source
 
     opened = layout.open_store(store)
-    with vectors.opened(search.source(opened, method)) as index:
-        instant = index if index.instant and index.dim else None
-        return search.answer(
-            opened, query, k=k, region=region, filters=filters, method=method, index=instant, offset=offset
-        )
+    methods = (method,) if isinstance(method, str) else tuple(method or (METHOD,))
+    like = (query,) if isinstance(query, str) else tuple(query)
+    question = asking.Question(like, tuple(unlike), region, tuple(colour), methods, k, offset, filters or Filters())
+    with contextlib.ExitStack() as stack:
+        indexes = {name: stack.enter_context(vectors.opened(source(opened, name))) for name in methods}
+        instant = {name: index for name, index in indexes.items() if index.instant and index.dim}
+        return asking.answer(opened, question, instant)
 
 
 def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[str, Any]:

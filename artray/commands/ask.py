@@ -84,14 +84,29 @@ def sql(
 @verb(
     "artray similar /store a/b.jpg -k 10",
     "artray similar /store photo.jpg --region 100,50,400,300 --type painting",
-    "artray similar /store a/b.jpg --method colours",
+    "artray similar /store a/b.jpg c/d.jpg --unlike e/f.jpg",
+    "artray similar /store a/b.jpg --method embedding --method colours",
+    "artray similar /store --colour '#1e3a5f:2' --colour '#d9c27e' --where 'year<1700'",
 )
 def similar(
     store: StoreArgument,
-    query: Annotated[str, typer.Argument(metavar="IMAGE_OR_ID", help="An image_id of the store, or any image file.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE_OR_ID...", help="Image_ids of the store, or any image files; several are meant together."
+        ),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="IMAGE_OR_ID", help="What they are not to be like.")
+    ] = None,
+    colour: Annotated[
+        list[str] | None, typer.Option(metavar="#RRGGBB[:SHARE]", help="By colours, in the place of pictures.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
     region: Annotated[str | None, typer.Option(metavar="x1,y1,x2,y2", help="Pixels of the upright original.")] = None,
-    method: Annotated[str | None, typer.Option(help="Compare by a method that artray embed added.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Compare by a method that artray embed added; several are fused.")
+    ] = None,
     offset: Annotated[int, typer.Option(help="Leave out so many of the most similar: the next page.")] = 0,
     type: TypeOption = None,
     genre: GenreOption = None,
@@ -100,12 +115,22 @@ def similar(
     where: WhereOption = None,
     as_json: Json = False,
 ) -> None:
-    """Find works like one of the store, like any picture, or like a region of either; score 1 is the same."""
+    """Find works like those of the store, like any pictures, or like a region of one; score 1 is the same."""
     from artray import console
     from artray.store.find import Filters
 
     filters = Filters(type, genre, tuple(object or ()), text, where=tuple(where or ()))
-    found = api.similar(store, query, k=k, region=_region(region), filters=filters, method=method, offset=offset)
+    found = api.similar(
+        store,
+        query or (),
+        unlike=unlike or (),
+        colour=colour or (),
+        k=k,
+        region=_region(region),
+        filters=filters,
+        method=method,
+        offset=offset,
+    )
     if as_json:
         return print_json(found)
     print_parts(console.works(found["works"], first=("rank", "score")))

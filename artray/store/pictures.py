@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from artray.config import ArchiveConfig, DecodeConfig
 from artray.errors import ConfigError, RowError
 from artray.store.export import replacing
 from artray.store.layout import Store
+
+if TYPE_CHECKING:
+    from artray.models.cards import Card
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -115,8 +118,8 @@ class Pictures:
         return Picture(found.pixels, found.width_px, found.height_px)
 
 
-def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """The embedding float32[D] of a picture, by the model that made those of the store, or of a method's.
+def card_of(store: Store) -> "Card":
+    """The card that made the embeddings of a store, or of a method's.
 
     Raises:
         ConfigError: the store has none, or its card is another one by now.
@@ -125,13 +128,24 @@ def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
     if not described:
         raise ConfigError(f"{store.uri}: has no embeddings; run artray process with a profile that yields them")
     from artray.models import cards
-    from artray.retrieve import embedder
 
     card = cards.load(described["card"])
     if card.fingerprint() != described["fingerprint"]:
         raise ConfigError(
             f"card {card.name}: is not the one that {store.uri} was made with; run artray process again, or restore it"
         )
+    return card
+
+
+def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """The embedding float32[D] of a picture, by the model that made those of the store, or of a method's.
+
+    Raises:
+        ConfigError: the store has none, its card is another one by now, or the picture has none.
+    """
+    from artray.retrieve import embedder
+
+    card = card_of(store)
     try:
         vector: npt.NDArray[np.float32] = embedder.build(card)([pixels])[0]
     except ValueError as error:

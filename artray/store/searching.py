@@ -1,7 +1,7 @@
 """One question of :mod:`artray.store.similar`: the index where it serves, all records where it does not."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from artray.store import find, views
 from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.similar import Scored, best, one_vector
+from artray.store.similar import Query, Scored, best, one_vector
 from artray.store.vectors import Floats, Hit, Index, embeddings, matrix_of, metric_of
 
 BATCH_ROWS: Final = 4_096
@@ -62,8 +62,12 @@ class Search:
                 return one_vector(batch["embedding"][0].as_py())
         raise ConfigError(f"{image_id}: has no embedding; run artray process with a profile that yields one")
 
-    def run(self, vector: Floats, k: int, excluded: str | None) -> list[Scored]:
-        """The most similar images that pass the filters, less the excluded one."""
+    def vector(self, query: Query) -> Floats:
+        """The embedding of an image of the store, or one that is given."""
+        return self.embedding(query) if isinstance(query, str) else one_vector(query)
+
+    def run(self, vector: Floats, k: int, excluded: Collection[str]) -> list[Scored]:
+        """The most similar images that pass the filters, less the excluded ones."""
         proposed = self._proposed(vector, k, excluded) if self.index else None
         return self._exact(vector, k, excluded) if proposed is None else proposed
 
@@ -86,7 +90,7 @@ class Search:
     def _give_up(self, reason: str) -> None:
         self.index, self.note = None, f"compared with all records: {reason}"
 
-    def _proposed(self, vector: Floats, k: int, excluded: str | None) -> list[Scored] | None:
+    def _proposed(self, vector: Floats, k: int, excluded: Collection[str]) -> list[Scored] | None:
         """The index's candidates, scored; None where it does not serve."""
         if not self._serves() or self.index is None:
             return None
@@ -96,11 +100,11 @@ class Search:
         complete = self.index.complete
         try:
             chosen = self._chosen(self.index)
-            hits = self.index.search(vector, candidates(k) + 1, chosen) if self.index else []
+            hits = self.index.search(vector, candidates(k) + len(excluded), chosen) if self.index else []
         except (ConfigError, TransientError) as error:
             self._give_up(f"{error}")
             return None
-        hits = [hit for hit in hits if hit.image_id != excluded]
+        hits = [hit for hit in hits if hit.image_id not in excluded]
         kept = self._fresh(hits)
         if len(kept) < k and ((self.filters and not complete) or len(kept) < len(hits)):
             return None  # few pass the filters, and the graph does not reach all of these
@@ -133,10 +137,9 @@ class Search:
         self.places = {image_id: (file, row) for image_id, _, file, row in rows if file is not None}
         return [hit for hit in hits if known.get(hit.image_id) == hit.processed_at_us]
 
-    def _exact(self, vector: Floats, k: int, excluded: str | None) -> list[Scored]:
+    def _exact(self, vector: Floats, k: int, excluded: Collection[str]) -> list[Scored]:
         """The most similar of all records that pass the filters; embeddings of another length have no score."""
-        passing = self._passing()
-        passing.discard(excluded or "")
+        passing = self._passing() - {*excluded}
         kept: list[tuple[float, str]] = []
         for names, matrix in self._matrices(len(vector)) if passing else ():
             there = np.flatnonzero(np.fromiter((name in passing for name in names), bool, len(names)))

@@ -6,13 +6,14 @@ it cannot apply, all records are compared: exact, and slower by the time it take
 """
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from artray.errors import ConfigError
+from artray.retrieve import queries
 from artray.store import find, views
 from artray.store.find import Filters
 from artray.store.layout import Store
@@ -23,8 +24,13 @@ METHOD: Final = "embedding"
 """What the store's own embeddings are called."""
 
 MAX_K: Final = 1_000
-REGION_SIDE_PX: Final = 4_096
-"""A region is cut out of a picture of this size, so that small ones are not blurred."""
+UNLIKE: Final = queries.Rocchio(1.0, 0.0, 0.5)
+"""What is not wanted counts half as much as what is."""
+
+_NONE: Final = np.zeros((0, 1), np.float32)
+
+Query: TypeAlias = "str | npt.ArrayLike"
+"""An image_id of the store, or the embedding of any image."""
 
 
 class Similar(NamedTuple):
@@ -63,25 +69,29 @@ def source(store: Store, method: str | None) -> Store:
 
 def similar(
     store: Store,
-    query: str | npt.ArrayLike,
+    query: Query,
     k: int = 5,
     filters: Filters | None = None,
     *,
+    also: Sequence[Query] = (),
+    unlike: Sequence[Query] = (),
     index: Index | None = None,
     method: str = METHOD,
-    excluded: str | None = None,
+    excluded: Collection[str] = (),
     offset: int = 0,
 ) -> Similar:
-    """The ``k`` works most similar to an image of the store, or to an embedding.
+    """The ``k`` works most similar to an image of the store, or to an embedding; or to several, and unlike others.
 
     Args:
         store: where to look.
         query: an image_id, which is not among the results; or float[D], the embedding of any image.
         k: how many, at most; fewer where fewer pass the filters.
         filters: as of find.find.
+        also: further ones, which count as much; works like their mean are looked for.
+        unlike: likewise, but what is like them is not wanted.
         index: the method's vectors, opened by the caller and kept for further questions; None compares all records.
         method: "embedding" for the store's own, or one of store.methods().
-        excluded: an image that is not to be among the results of a query by embedding.
+        excluded: further images that are not to be among the results.
         offset: how many of the most similar ones to leave out: the next page.
 
     Returns:
@@ -93,20 +103,32 @@ def similar(
     records = Records.open(store)
     with views.opened(records) as connection:
         return search(
-            records, connection, query, k, filters, index=index, method=method, excluded=excluded, offset=offset
+            records,
+            connection,
+            query,
+            k,
+            filters,
+            also=also,
+            unlike=unlike,
+            index=index,
+            method=method,
+            excluded=excluded,
+            offset=offset,
         )
 
 
 def search(
     records: Records,
     connection: views.Connection,
-    query: str | npt.ArrayLike,
+    query: Query,
     k: int = 5,
     filters: Filters | None = None,
     *,
+    also: Sequence[Query] = (),
+    unlike: Sequence[Query] = (),
     index: Index | None = None,
     method: str = METHOD,
-    excluded: str | None = None,
+    excluded: Collection[str] = (),
     offset: int = 0,
 ) -> Similar:
     """:func:`similar` over records and a connection that are open (see views.opened)."""
@@ -118,68 +140,32 @@ def search(
         raise ConfigError(f"--offset: expected 0 to {MAX_K}, got {offset}")
     filters = filters or Filters()
     asked = Search(records, connection, filters, index, source(records.store, method))
-    name = query if isinstance(query, str) else None
-    vector = one_vector(query) if name is None else asked.embedding(name)
-    scored = asked.run(vector, k + offset, name or excluded)[offset:]
+    wanted, unwanted = ([asked.vector(one) for one in some] for some in ((query, *also), unlike))
+    names = {one for one in (query, *also, *unlike) if isinstance(one, str)}
+    vector = combined(wanted, unwanted, asked.metric)
+    scored = asked.run(vector, k + offset, {*names, *excluded})[offset:]
     if not scored:
         find.check_names(connection, filters)
     works = _rows(connection, scored, asked.places)
     ranked = [{"rank": rank} | work for rank, work in enumerate(works, offset + 1)]
-    return Similar(name or "image", method, ranked, asked.note)
+    return Similar(query if isinstance(query, str) else "image", method, ranked, asked.note)
 
 
-def answer(
-    store: Store,
-    query: str,
-    *,
-    k: int = 5,
-    region: Sequence[float] | None = None,
-    filters: Filters | None = None,
-    method: str | None = None,
-    index: Index | None = None,
-    offset: int = 0,
-) -> dict[str, Any]:
-    """Works like an image of the store, like the picture in a file, or like a region of either.
-
-    Args:
-        store: where to look.
-        query: an image_id; or else a path.
-        k: how many, at most.
-        region: x1, y1, x2, y2 in pixels of the upright original.
-        filters: as of find.find.
-        method: None or "embedding" for the store's own, or one of store.methods().
-        index: the vectors where the caller keeps them open. Without, all records are compared, which for a single
-            question is faster than opening Milvus Lite, for that reads all vectors, too.
-        offset: how many to leave out: the next page.
-
-    Returns:
-        {query, method, works, note}, as ``artray similar --json`` prints it.
+def combined(wanted: Sequence[Floats], unwanted: Sequence[Floats], metric: str) -> Floats:
+    """One query float32[D] of those that works are to be like, at least one, and those that they are not to be like.
 
     Raises:
-        ConfigError: no such image, no picture, or an unknown name.
+        ConfigError: they differ in length, or cancel each other out.
     """
-    from artray.store import pictures
-
-    holder = source(store, method)
-    with views.opened(Records.open(store)) as connection:
-        rows = find.works(connection, "SELECT image_id, uri, version FROM stored WHERE image_id = ?", [query])
-    asked: str | Floats = query
-    if not rows or region is not None:
-        side_px = None if region is None else REGION_SIDE_PX
-        read = pictures.Pictures(holder)
-        picture = read.of_record(rows[0], side_px) if rows else read.of_file(query, side_px)
-        asked = pictures.embedding(holder, picture.pixels if region is None else picture.crop(region))
-    found = similar(
-        store,
-        asked,
-        k,
-        filters,
-        index=index,
-        method=method or METHOD,
-        excluded=query if rows else None,
-        offset=offset,
-    )
-    return found._asdict() | {"query": query}
+    if len({len(vector) for vector in (*wanted, *unwanted)}) > 1:
+        raise ConfigError("embedding: expected queries of one length, got several")
+    if len(wanted) == 1 and not unwanted:
+        return wanted[0]
+    try:
+        first = queries.rocchio(wanted[0], np.stack(wanted), _NONE, queries.Rocchio(0.0, 1.0, 0.0), metric)
+        return queries.rocchio(first, _NONE, np.array(unwanted), UNLIKE, metric) if unwanted else first
+    except ValueError as error:
+        raise ConfigError(f"{error}; leave one of them out") from error
 
 
 def one_vector(values: npt.ArrayLike) -> Floats:
