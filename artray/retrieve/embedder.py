@@ -1,7 +1,7 @@
 """What every retrieval method is to the rest of artray: a callable from images to embeddings."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,28 @@ class ImageEmbedder(Protocol):
         Raises:
             ValueError: an image has no embedding: its values are not finite, or it has no direction.
         """
+
+
+@runtime_checkable
+class TextEmbedder(ImageEmbedder, Protocol):
+    """A method that embeds words where pictures of what they say are."""
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """float32[N, D] of N texts, comparable with embeddings of images; N may be 0.
+
+        On a CPU a text's embedding does not depend on the other texts of the call, bit for bit.
+        """
+
+
+def checked(image: Image) -> Image:
+    """The image, if it is one.
+
+    Raises:
+        ValueError: it is not uint8[H, W, 3], or is empty.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
+    return image
 
 
 def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedder:

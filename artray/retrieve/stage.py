@@ -9,6 +9,7 @@ from artray.config import RetrieveConfig
 from artray.errors import RowError
 from artray.models import cards
 from artray.models.attempt import attempt
+from artray.retrieve import colours, detector_features, open_clip, pixels  # noqa: F401 - they register themselves
 from artray.retrieve.embedder import Floats, Image, build
 from artray.schema import Batch
 
