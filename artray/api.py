@@ -208,6 +208,7 @@ def similar(
     query: str | Sequence[str] = (),
     *,
     unlike: Sequence[str] = (),
+    words: Sequence[str] = (),
     colour: Sequence[str] = (),
     k: int = 5,
     region: Sequence[float] | None = None,
@@ -221,6 +222,7 @@ def similar(
         store: which store.
         query: image_ids of the store, or else paths of pictures.
         unlike: likewise, what they are not to be like.
+        words: what is to be seen, of a method that knows words.
         colour: "#rrggbb" or "#rrggbb:SHARE" each, in the place of pictures; needs the method colours.
         k: how many.
         region: x1, y1, x2, y2 in pixels of the first upright original.
@@ -237,7 +239,9 @@ def similar(
     opened = layout.open_store(store)
     methods = (method,) if isinstance(method, str) else tuple(method or (METHOD,))
     like = (query,) if isinstance(query, str) else tuple(query)
-    question = asking.Question(like, tuple(unlike), region, tuple(colour), methods, k, offset, filters or Filters())
+    question = asking.Question(
+        like, tuple(unlike), region, tuple(words), tuple(colour), methods, k, offset, filters or Filters()
+    )
     with contextlib.ExitStack() as stack:
         indexes = {name: stack.enter_context(vectors.opened(source(opened, name))) for name in methods}
         instant = {name: index for name, index in indexes.items() if index.instant and index.dim}

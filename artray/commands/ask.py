@@ -86,6 +86,7 @@ def sql(
     "artray similar /store photo.jpg --region 100,50,400,300 --type painting",
     "artray similar /store a/b.jpg c/d.jpg --unlike e/f.jpg",
     "artray similar /store a/b.jpg --method embedding --method colours",
+    "artray similar /store --words 'a ship in a storm' --method clip-vit-b-32",
     "artray similar /store --colour '#1e3a5f:2' --colour '#d9c27e' --where 'year<1700'",
 )
 def similar(
@@ -99,6 +100,7 @@ def similar(
     unlike: Annotated[
         list[str] | None, typer.Option(metavar="IMAGE_OR_ID", help="What they are not to be like.")
     ] = None,
+    words: Annotated[list[str] | None, typer.Option(help="What is to be seen, of a --method that knows words.")] = None,
     colour: Annotated[
         list[str] | None, typer.Option(metavar="#RRGGBB[:SHARE]", help="By colours, in the place of pictures.")
     ] = None,
@@ -124,6 +126,7 @@ def similar(
         store,
         query or (),
         unlike=unlike or (),
+        words=words or (),
         colour=colour or (),
         k=k,
         region=_region(region),

@@ -31,7 +31,7 @@ class ImageEmbedder(Protocol):
 
 @runtime_checkable
 class TextEmbedder(ImageEmbedder, Protocol):
-    """A method that embeds words where pictures of what they say are."""
+    """A method that embeds words where pictures of what they say are; both have unit norm."""
 
     def embed_text(self, texts: Sequence[str]) -> Floats:
         """float32[N, D] of N texts, comparable with embeddings of images; N may be 0.
@@ -65,7 +65,8 @@ def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedde
 
         return Embedder(card, registry.check_device(device), batch_size)
     embedder: ImageEmbedder = registry.build(card, device)
-    return UnitNorm(embedder) if card.metric == "cosine" else embedder
+    unit = card.metric != "cosine" or isinstance(embedder, TextEmbedder)
+    return embedder if unit else UnitNorm(embedder)
 
 
 class UnitNorm:

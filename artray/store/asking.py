@@ -5,12 +5,12 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from artray.errors import ConfigError
-from artray.retrieve import colours, ranking
+from artray.retrieve import colours, embedder, ranking
 from artray.store import find, pictures, views
 from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.similar import METHOD, Query, Similar, similar, source
+from artray.store.similar import MAX_K, METHOD, Query, Similar, similar, source
 from artray.store.vectors import Index
 
 REGION_SIDE_PX: Final = 4_096
@@ -29,10 +29,11 @@ class Question(NamedTuple):
     """What works are to be like.
 
     Args:
-        like: image_ids of the store, or else paths of pictures; at least one, if no colours are given.
+        like: image_ids of the store, or else paths of pictures; at least one of these, of words or of colours.
         unlike: likewise, what they are not to be like.
         region: x1, y1, x2, y2 in pixels of the first upright original; only that part of it counts.
-        colours: "#rrggbb" each, or "#rrggbb:SHARE".
+        words: what is to be seen, of a method that knows words.
+        colours: "#rrggbb" each, or "#rrggbb:SHARE", instead of pictures and words.
         methods: whose embeddings; the rankings of several are fused.
         k: how many works, at most.
         offset: how many of the most similar ones to leave out: the next page.
@@ -42,6 +43,7 @@ class Question(NamedTuple):
     like: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
     region: Sequence[float] | None = None
+    words: tuple[str, ...] = ()
     colours: tuple[str, ...] = ()
     methods: tuple[str, ...] = (METHOD,)
     k: int = 5
@@ -65,15 +67,15 @@ def answer(store: Store, question: Question, indexes: Mapping[str, Index] = NONE
     Raises:
         ConfigError: no such image, no picture, an unknown name, or nothing that is asked for.
     """
-    if bool(question.like) == bool(question.colours):
-        raise ConfigError("query: expected pictures, or --colour")
+    if bool(question.like or question.words) == bool(question.colours):
+        raise ConfigError("query: expected pictures or --words, or else --colour")
     if question.colours:
         question = question._replace(methods=(COLOURS,))
     if len(question.methods) == 1:
         found = _by(store, question, question.methods[0], question.k, question.offset, indexes)
     else:
         found = _fused(store, question, indexes)
-    asked = question.like or question.colours
+    asked = (*question.like, *question.words, *question.colours)
     return found._asdict() | {"query": asked[0] if len(asked) == 1 else list(asked)}
 
 
@@ -82,6 +84,8 @@ def _by(store: Store, question: Question, method: str, k: int, offset: int, inde
     holder = source(store, method)
     known = _known(store, [*question.like, *question.unlike])
     like = [_query(holder, name, known, question.region if at == 0 else None) for at, name in enumerate(question.like)]
+    if question.words:
+        like += _words(holder, question.words)
     if question.colours:
         like = [_palette(holder, question.colours)]
     return similar(
@@ -100,7 +104,7 @@ def _by(store: Store, question: Question, method: str, k: int, offset: int, inde
 
 def _fused(store: Store, question: Question, indexes: Mapping[str, Index]) -> Similar:
     """The answer of several methods, by reciprocal ranks."""
-    depth = max(FUSED_DEPTH, 4 * (question.k + question.offset))
+    depth = min(MAX_K, max(FUSED_DEPTH, 4 * (question.k + question.offset)))
     answers = [_by(store, question, method, depth, 0, indexes) for method in question.methods]
     rows = {work["image_id"]: work for each in answers for work in each.works}
     names, ranks = ranking.ranks_of_lists([[work["image_id"] for work in each.works] for each in answers])
@@ -131,6 +135,21 @@ def _query(holder: Store, name: str, known: Mapping[str, dict[str, Any]], region
     read = pictures.Pictures(holder)
     picture = read.of_record(known[name], side_px) if name in known else read.of_file(name, side_px)
     return pictures.embedding(holder, picture.pixels if region is None else picture.crop(region))
+
+
+def _words(holder: Store, words: Sequence[str]) -> list[Query]:
+    """What is asked by words.
+
+    Raises:
+        ConfigError: the method knows none.
+    """
+    card = pictures.card_of(holder)
+    method = embedder.build(card)
+    if not isinstance(method, embedder.TextEmbedder):
+        raise ConfigError(
+            f"--words: expected a --method that knows words, such as clip-vit-b-32, got {card.name}; docs/methods.md"
+        )
+    return list(method.embed_text(words))
 
 
 def _palette(holder: Store, asked: Sequence[str]) -> Query:
