@@ -68,8 +68,8 @@ METHOD_ROWS: Final[dict[str, str]] = {
     **{name: ROWS[name] for name in ("one row per image", "every row has a known state")},
     "a good row has an embedding of the card's length, of finite numbers": (
         "SELECT image_id FROM stored WHERE error = '' AND (models IS NULL OR run_id IS NULL OR processed_at IS NULL OR "
-        "NOT coalesce(len(embedding) = {dimension} AND list_bool_and(list_transform(embedding, x -> isfinite(x))), "
-        "false))"
+        "NOT coalesce(len(embedding) = {dimension} AND "
+        "list_bool_and(list_transform(embedding, lambda x: isfinite(x))), false))"
     ),
     "a failed row has a reason and no embedding": (
         "SELECT image_id FROM stored WHERE error != '' AND (coalesce(error_detail, '') = '' OR embedding IS NOT NULL)"
