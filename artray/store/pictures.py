@@ -1,7 +1,8 @@
 """The picture behind a record, or any other, as the pipeline sees it: decoded in a guarded process, upright, RGB."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from artray.store.export import replacing
 from artray.store.layout import Store
 
 if TYPE_CHECKING:
+    from artray.archive.pool import DecodePool
     from artray.models.cards import Card
 
 Pixels = npt.NDArray[np.uint8]
@@ -79,6 +81,17 @@ class Pictures:
         here = tuple(module for module in decode.plugins if _installed(module))  # others may be on the cluster alone
         self.decode = decode.model_copy(update={"plugins": here})
         self.max_file_bytes = ArchiveConfig.reported(profile.get("archive", {})).max_file_bytes
+        self._kept: tuple[int, DecodePool] | None = None
+
+    @contextlib.contextmanager
+    def kept(self, max_side_px: int) -> Iterator["Pictures"]:
+        """Inside, the process that decodes pictures of this size stays, where else each picture has one of its own."""
+        with self._pool(max_side_px) as pool:
+            self._kept = max_side_px, pool
+            try:
+                yield self
+            finally:
+                self._kept = None
 
     def of_record(self, record: dict[str, Any], max_side_px: int | None = None) -> Picture:
         """The picture of a record, no larger than ``max_side_px`` on its longer side (None: than the run made it).
@@ -104,18 +117,24 @@ class Pictures:
 
     def _read(self, uri: str, version: str, max_side_px: int | None, name: str) -> Picture:
         from artray.archive import reading
-        from artray.archive.pool import DecodePool
 
         side_px = max_side_px or self.decode.max_side_px
         try:
             data = reading.read(uri, version, self.max_file_bytes)
         except RowError as error:
             raise ConfigError(f"{name}: its picture cannot be read: {error}") from error
-        with DecodePool(self.decode.model_copy(update={"max_side_px": side_px, "processes": 1})) as pool:
-            found = next(iter(pool.decode_many([data])))
+        with self._pool(side_px) as pool:
+            [found] = pool.decode_many([data])
         if isinstance(found, RowError):
             raise ConfigError(f"{name}: its picture cannot be decoded: {found}")
         return Picture(found.pixels, found.width_px, found.height_px)
+
+    def _pool(self, side_px: int) -> "contextlib.AbstractContextManager[DecodePool]":
+        from artray.archive.pool import DecodePool
+
+        if self._kept and self._kept[0] == side_px:
+            return contextlib.nullcontext(self._kept[1])
+        return DecodePool(self.decode.model_copy(update={"max_side_px": side_px, "processes": 1}))
 
 
 def card_of(store: Store) -> "Card":
