@@ -9,8 +9,13 @@ from artray.config import RetrieveConfig
 from artray.errors import RowError
 from artray.models import cards
 from artray.models.attempt import attempt
-from artray.retrieve import colours, detector_features, open_clip, pixels  # noqa: F401 - they register themselves
-from artray.retrieve.embedder import Floats, Image, build
+from artray.retrieve import (  # noqa: F401 - they register themselves
+    colours,
+    detector_features,
+    open_clip,
+    pixels,
+    visual_words,
+)
 from artray.schema import Batch
 
 
