@@ -15,6 +15,7 @@ from torch import distributed as dist
 
 from artray.models import trunks
 from artray.models.cards import Input
+from artray.retrieve.cooccurrence import Cooccurrences
 from artray.taxonomy import GENRES, TYPES
 from artray.train import exchange, networks
 from artray.train.batch_norm import synchronised
@@ -67,7 +68,11 @@ def trainer(cfg: TrainProfile, among: exchange.Exchange | None = None) -> Traine
     torch.set_num_threads(1)  # more would wait for each other on pictures as small as these
     torch.manual_seed(7)
     heads = {name: (*head.hidden, {"type": 1, "genre": 5}[name]) for name, head in cfg.heads.items()}
-    network = Network(trunks.make(ARCHITECTURE), trunks.dim(ARCHITECTURE), heads)
+    trunk, dim = trunks.make(ARCHITECTURE), trunks.dim(ARCHITECTURE)
+    if cfg.network.cooccurrence is not None:
+        trunk = Cooccurrences(ARCHITECTURE, trunk, cfg.network.cooccurrence)
+        dim = trunk.dim
+    network = Network(trunk, dim, heads, SPEC if cfg.colour.weight else None)
     networks.restrict(network, ARCHITECTURE, cfg.network.trained)
     network = network.to(torch.float64 if cfg.training.precision == "float64" else torch.float32)
     synchronised(network, among.total)

@@ -95,6 +95,52 @@ def stages(architecture: str, module: nn.Module) -> dict[str, int]:
     return {name: min(bisect.bisect_left(last, number) + 1, STAGES) for name, number in owners.items()}
 
 
+def stage_end(architecture: str, stage: int) -> str:
+    """The module whose output are the activations of one of a trunk's five stages.
+
+    Raises:
+        ConfigError: the architecture has no five stages; see :func:`stages`.
+    """
+    ends = _trunk(architecture).stages
+    if len(ends) != STAGES:
+        raise ConfigError(f"architecture: expected one with five stages, got {architecture!r}")
+    return ends[stage - 1]
+
+
+def beyond(module: nn.Module, end: str) -> set[str]:
+    """The parameters of a trunk that come after a module, by name: what :func:`until` does without."""
+    place = {name: number for number, (name, _) in enumerate(module.named_modules())}
+    last = max(number for name, number in place.items() if f"{name}.".startswith(f"{end}."))
+    return {name for name, _ in module.named_parameters() if place[name.rpartition(".")[0]] > last}
+
+
+class _ReachedError(Exception):
+    """A forward pass has come as far as is asked."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__("reached")
+        self.output = output
+
+
+def until(module: nn.Module, end: str, pictures: Tensor) -> Tensor:
+    """What a module inside a trunk gives, of pictures float[N, 3, S, S]; nothing behind it is computed.
+
+    The hook lives as long as the call: batch norms may be replaced or folded, and trunks copied, in between.
+    """
+
+    def stop(_: nn.Module, __: object, output: Tensor) -> None:
+        raise _ReachedError(output)
+
+    handle = module.get_submodule(end).register_forward_hook(stop)
+    try:
+        module(pictures)
+    except _ReachedError as reached:
+        return reached.output
+    finally:
+        handle.remove()
+    raise ValueError(f"end: expected a module that the trunk runs, got {end!r}")
+
+
 def load(architecture: str, tensors: Mapping[str, Tensor]) -> nn.Module:
     """A trunk with the given weights, in evaluation mode, on the CPU.
 

@@ -11,6 +11,7 @@ from artray.models import cards
 from artray.models.attempt import attempt
 from artray.retrieve import (  # noqa: F401 - they register themselves
     colours,
+    cooccurrence,
     detector_features,
     open_clip,
     pixels,

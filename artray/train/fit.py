@@ -22,6 +22,8 @@ from artray.errors import ConfigError
 from artray.metrics.calibration import Calibration
 from artray.models import registry, trunks, weights
 from artray.models.cards import Card, Input
+from artray.retrieve.cooccurrence import Cooccurrences
+from artray.retrieve.settings import Settings
 from artray.train import epochs, judging, networks, robust, stored, told
 from artray.train.batch_norm import synchronised
 from artray.train.cache import Reader, opened
@@ -31,7 +33,7 @@ from artray.train.epochs import Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.judging import Judged
 from artray.train.loop import DTYPES, Floats, Loop, Result
-from artray.train.networks import Network
+from artray.train.networks import COLOUR, Network
 from artray.train.pictures import Embeddings, Pictures
 from artray.train.profile import TrainProfile, WorkersConfig
 from artray.train.rundir import RunFolder
@@ -132,7 +134,7 @@ def build(profile: TrainProfile, card: Card, exchange: Exchange) -> Network:
         ConfigError: the card's architecture, weights or device cannot be used.
     """
     torch.manual_seed(profile.training.seed)
-    trunk = None
+    trunk: nn.Module | None = None
     if profile.data.embeddings is not None:
         pass  # it made these before
     elif profile.network.random:
@@ -140,9 +142,13 @@ def build(profile: TrainProfile, card: Card, exchange: Exchange) -> Network:
     else:
         trunk = _start(card)
     heads: dict[str, Sequence[int]] = {
-        task: (*head.hidden, _outputs(profile.outputs(task))) for task, head in profile.heads.items()
+        task: (*head.hidden, profile.width(task)) for task, head in profile.heads.items()
     }
-    network = Network(trunk, trunks.dim(card.architecture), heads)
+    dim = trunks.dim(card.architecture)
+    if trunk is not None and profile.network.cooccurrence is not None:
+        trunk = descriptor = Cooccurrences(card.architecture, trunk, profile.network.cooccurrence)
+        dim = descriptor.dim
+    network = Network(trunk, dim, heads, network_input(profile, card) if profile.colour.weight else None)
     networks.restrict(network, card.architecture, profile.network.trained)
     device = registry.check_device(profile.workers.device)
     network = network.to(device=device, dtype=DTYPES[profile.training.precision])
@@ -181,7 +187,7 @@ def _fit_heads(trainer: Trainer) -> None:
             _known(learned, labels[name][trainer.train]),
             _known(validated, labels[name][trainer.val]),
             trainer.class_weights[name].cpu(),
-            _outputs(profile.outputs(name)),
+            profile.width(name),
         )
         linear = next(layer for layer in layers.children() if isinstance(layer, nn.Linear))
         with torch.no_grad():
@@ -193,10 +199,6 @@ def _known(features: torch.Tensor, class_ids: Ints) -> tuple[torch.Tensor, torch
     """The rows that have a label, and which."""
     ids = torch.from_numpy(class_ids)
     return features[ids >= 0], ids[ids >= 0]
-
-
-def _outputs(classes: tuple[str, ...]) -> int:
-    return 1 if len(classes) == 2 else len(classes)
 
 
 def _inputs(profile: TrainProfile, works: pa.Table, spec: Input) -> Pictures | Embeddings:
@@ -235,8 +237,9 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: Labels) ->
     (folder.location / "predictions.parquet").write_bytes(buffer.getvalue())
     network = trainer.judged
     assert isinstance(network, Network)  # an average's module is one, too
-    card = write_card(folder, network, spec, made, reports)
     best = trainer.best
+    colour = _colour(best, len(trainer.val))
+    card = write_card(folder, network, spec, made, {task: _brief(report) for task, report in reports.items()} | colour)
     (folder.location / "result.json").write_json(
         {
             "card": card,
@@ -245,6 +248,7 @@ def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: Labels) ->
             "chosen_by": profile.chosen_by,
             "views": profile.test.views,
             "heads": reports,
+            **colour,
         }
     )
 
@@ -260,18 +264,22 @@ def _viewed(trainer: Trainer, rows: Ints) -> dict[str, Floats]:
                 found.setdefault(name, []).append(values.double().cpu().numpy())
     whole: dict[str, Floats] = {}
     for name in trainer.profile.heads:
-        outputs = _outputs(trainer.profile.outputs(name))
+        outputs = trainer.profile.width(name)
         viewed = judging.viewed(np.concatenate(found.get(name) or [np.zeros((0, outputs))]), views)
         whole[name] = exchange.interleaved(viewed, len(rows))
     return whole
 
 
 def write_card(
-    folder: RunFolder, network: Network, spec: Input, made: dict[Any, Calibration], reports: dict[Any, Any]
+    folder: RunFolder, network: Network, spec: Input, made: dict[Any, Calibration], measured: dict[Any, Any]
 ) -> str:
     """Write the card and its files of weights into RUN/card; returns where the card is."""
     profile, start = folder.profile, folder.card
-    tensors = dict(zip(("trunk", "heads"), networks.export(network, made), strict=True))
+    if isinstance(network.trunk, Cooccurrences):
+        tensors, described = networks.export_descriptor(network.trunk), _retrieves(profile, start)
+    else:
+        tensors = dict(zip(("trunk", "heads"), networks.export(network, made), strict=True))
+        described = _classifies(profile, start)
     untouched = network.trunk is None or profile.network.trained == "none"
     kept = start.weights["trunk"].model_dump(mode="json") if untouched else None
     files: dict[str, Any] = {"trunk": kept} if kept else {}  # heads alone were trained: the trunk is the start's
@@ -284,20 +292,48 @@ def write_card(
         files[role] = {"uri": name, "sha256": hashlib.sha256(data).hexdigest()}
     card = {
         "name": profile.name,
-        "task": "classify",
-        "architecture": start.architecture,
+        **described,
         "input": spec.model_dump(mode="json"),
-        "yields": [*profile.heads, *profile.yields],
-        "heads": {task: list(profile.outputs(task)) for task in profile.heads},
         "weights": files,
         "embedding_dim": network.dim,
         **origin(folder, "labels", random=profile.network.random),
         "training_data": training_data(folder),
-        "metrics": {task: _brief(report) for task, report in reports.items()},
+        "metrics": measured,
         "training": trained_with(folder, profile),
         "notes": f"Judged on views: {profile.test.views}. Trained by artray {__version__}.",
     }
     return write_yaml(folder, card)
+
+
+def _classifies(profile: TrainProfile, start: Card) -> dict[str, Any]:
+    """What a classifier's card says that others do not."""
+    return {
+        "task": "classify",
+        "architecture": start.architecture,
+        "yields": [*profile.heads, *profile.yields],
+        "heads": {task: list(profile.outputs(task)) for task in profile.heads},
+    }
+
+
+def _retrieves(profile: TrainProfile, start: Card) -> dict[str, Any]:
+    """Likewise a card of co-occurrences: its descriptor in full, ranked by Frobenius' distance."""
+    cfg = profile.network.cooccurrence
+    assert cfg is not None
+    settings = Settings(trunk=start.architecture, **cfg.model_dump())
+    return {
+        "task": "retrieve",
+        "architecture": "cooccurrence",
+        "yields": ["embedding"],
+        "settings": settings.model_dump(mode="json"),
+        "metric": "euclidean",
+    }
+
+
+def _colour(best: Result | None, works: int) -> dict[str, Any]:
+    """How far off mean colours are on validation, where they were learned."""
+    if best is None or (off := best.metrics.get(f"{COLOUR} mean_absolute_error")) is None:
+        return {}
+    return {COLOUR: {"judged_on": "val", "works": works, "mean_absolute_error": round(off, 4)}}
 
 
 def origin(folder: RunFolder, of: str, *, random: bool) -> dict[str, str]:

@@ -109,8 +109,8 @@ class Loop(abc.ABC):
 
     @property
     def best(self) -> Result | None:
-        """The best epoch so far, the first of equally good ones."""
-        return best_of(self.history)
+        """The epoch that is kept so far: the first of equally good ones, or the last one if the profile says so."""
+        return self.history[-1] if self.training.keep == "last" and self.history else best_of(self.history)
 
     @property
     def done(self) -> bool:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from artray.config import Device, Section, Views
 from artray.models.cards import Resize
+from artray.retrieve.settings import CooccurrenceConfig
 from artray.taxonomy import GENRES, TYPES
 from artray.train.shown import Augmentation, CropConfig, Fraction
 
@@ -130,6 +131,9 @@ class NetworkConfig(Section):
             report.
         size_px: the side of the input, if not the card's. Section 4.2: 224 to 400.
         resize: how a picture becomes a square, if not the card's way.
+        cooccurrence: heads see the descriptor that this filter makes of the trunk's activations, and the filter is
+            trained with them; the card that comes out retrieves, and has no heads. Source: chapter Image Retrieval,
+            section 5.4.
     """
 
     card: str = "efficientnet-lite0-imagenet"
@@ -138,6 +142,18 @@ class NetworkConfig(Section):
     interpolate: float = Field(1.0, gt=0, le=1)
     size_px: int | None = Field(None, ge=32, le=2048)
     resize: Resize | None = None
+    cooccurrence: CooccurrenceConfig | None = None
+
+
+class ColourConfig(Section):
+    """What an embedding learns of colour: a picture's mean red, green and blue, by linear regression.
+
+    Args:
+        weight: of the regression's mean squared error, colours in [0, 1]; the heads' losses have the rest. Source:
+            chapter Image Retrieval, section 5.4: 0, 1 and 5 %.
+    """
+
+    weight: float = Field(0.0, ge=0, lt=1)
 
 
 class BalanceConfig(Section):
@@ -189,6 +205,8 @@ class EpochsConfig(Section):
     Args:
         epochs: how many, at most.
         batch_size: of all workers together. Table 3: 100.
+        keep: the ``best`` epoch, or the ``last``, where overfitting is what is wanted (chapter Image Retrieval,
+            section 5.4).
         choose_by: the validation metric whose best epoch is kept: micro_f1, macro_f1, accuracy, mcc or "f1 CLASS";
             null for "f1 drawing" of types and macro_f1 of genres.
         patience_epochs: stop after so many epochs without a better one; null to go on.
@@ -200,6 +218,7 @@ class EpochsConfig(Section):
 
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(100, ge=1)
+    keep: Literal["best", "last"] = "best"
     choose_by: str | None = None
     patience_epochs: int | None = Field(None, ge=1)
     mixup: float = Field(0.0, ge=0)
@@ -274,6 +293,7 @@ class TrainProfile(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     data: DataConfig
     heads: dict[Task, HeadConfig] = Field(min_length=1)
+    colour: ColourConfig = ColourConfig()
     network: NetworkConfig = NetworkConfig()
     crop: CropConfig = CropConfig()
     augment: tuple[Augmentation, ...] = ()
@@ -298,6 +318,11 @@ class TrainProfile(Section):
                 "network: heads without hidden layers are fitted to a trunk that is not random: "
                 "expected interpolate 1 and another trained than none"
             )
+        if fitted and (self.network.cooccurrence is not None or self.colour.weight):
+            raise ValueError(
+                "network: a filter (network.cooccurrence) and a regression (colour.weight) are trained in epochs: "
+                "expected interpolate 1 and another trained than none"
+            )
         choices = self.choices()
         if self.choose_by not in choices:
             raise ValueError(f"training.choose_by: expected one of {', '.join(choices)}, got {self.choose_by!r}")
@@ -317,6 +342,8 @@ class TrainProfile(Section):
             "data.drawings_from_paintings: expected 0": self.data.drawings_from_paintings > 0,
             "test.views: expected one": self.test.views != "one",
             "network.interpolate: expected 1": self.network.interpolate < 1,
+            "network.cooccurrence: expected none": self.network.cooccurrence is not None,
+            "colour.weight: expected 0": self.colour.weight > 0,
             "network.size_px and resize: expected neither": (self.network.size_px, self.network.resize) != (None, None),
         }
         if wrong := next((told for told, is_asked in asked.items() if is_asked), None):
@@ -331,6 +358,11 @@ class TrainProfile(Section):
         """The classes that a head tells apart: with ``only``, that one and the rest."""
         only = self.heads[task].only
         return self.known(task) if only is None else (f"not {only}", only)
+
+    def width(self, task: Task) -> int:
+        """How many logits a head has: one for two classes, that of the second."""
+        outputs = len(self.outputs(task))
+        return 1 if outputs == 2 else outputs
 
     @property
     def balanced_by(self) -> Task:

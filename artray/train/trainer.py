@@ -12,7 +12,7 @@ from artray.train import epochs, losses
 from artray.train.epochs import Epoch, Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.loop import Floats, Loop, Shown
-from artray.train.networks import Network
+from artray.train.networks import COLOUR, Colour, Network
 from artray.train.profile import Task, TrainProfile
 from artray.train.sampling import Share
 
@@ -90,7 +90,18 @@ class Trainer(Loop):
                 ids = torch.from_numpy(epoch.labels[name][positions]).to(self.device)
                 loss = self._head_loss(name, logits, ids, part)
                 total = total + cfg.weight * loss
-        return total
+        return total if self.colour is None else self._with_colour(total, outputs[COLOUR], self.colour.truth(images))
+
+    @property
+    def colour(self) -> Colour | None:
+        """The regression on mean colours; None where there is none."""
+        assert isinstance(self.network, Network)
+        return self.network.colour
+
+    def _with_colour(self, heads: Tensor, found: Tensor, truth: Tensor) -> Tensor:
+        """The heads' loss and that of colours, each by its weight."""
+        weight = self.profile.colour.weight
+        return (1 - weight) * heads + weight * losses.mean_squared(found.to(truth.dtype), truth, self.exchange.total)
 
     def _head_loss(self, name: Task, logits: Tensor, ids: Tensor, part: Tensor | None = None) -> Tensor:
         known = ids.clamp(min=0)
@@ -109,8 +120,8 @@ class Trainer(Loop):
         return weights.to(self.device)
 
     def validated(self) -> tuple[float, dict[str, float]]:
-        """The loss over validation, and its metrics by "HEAD METRIC"."""
-        logits = self.logits(self.val)
+        """The loss over validation, and its metrics by "HEAD METRIC"; of colours in steps of 8 bits."""
+        logits = self._outputs(self.val)
         told: dict[str, float] = {}
         loss = 0.0
         for name, cfg in self.profile.heads.items():
@@ -121,19 +132,32 @@ class Trainer(Loop):
             matrix = metrics.confusion(ids[known], table.argmax(axis=1), len(names))
             found = metrics.named(metrics.metrics(matrix), names)
             told |= {f"{name} {metric}": value for metric, value in found.items()}
+        if COLOUR in logits:
+            weight, off = self.profile.colour.weight, logits[COLOUR]
+            loss = (1 - weight) * loss + weight * float(np.square(off).mean())
+            told[f"{COLOUR} mean_absolute_error"] = 255 * float(np.abs(off).mean())
         return loss, told
 
     def logits(self, rows: Ints) -> dict[str, Floats]:
         """Per head float64[M, K] of images as the pipeline shows them; every worker sees a part, all get the whole."""
+        found = self._outputs(rows)
+        return {name: found[name] for name in self.profile.heads}
+
+    def _outputs(self, rows: Ints) -> dict[str, Floats]:
+        """Likewise, and where there is a regression on colours by how much these are off, float64[M, 3]."""
         module = self.judged.eval()
-        found: dict[str, list[Floats]] = {name: [] for name in self.profile.heads}
+        widths: dict[str, int] = {name: self.profile.width(name) for name in self.profile.heads}
+        widths |= {} if self.colour is None else {COLOUR: 3}
+        found: dict[str, list[Floats]] = {name: [np.zeros((0, width))] for name, width in widths.items()}
         with torch.inference_mode():
             for images in self._shown(rows):
                 with self.autocast():
                     outputs = module(images)
+                if self.colour is not None:
+                    outputs[COLOUR] = outputs[COLOUR] - self.colour.truth(images)
                 for name, values in outputs.items():
                     found[name].append(values.double().cpu().numpy())
-        return {name: self._together(found[name], len(rows), name) for name in self.profile.heads}
+        return {name: self.exchange.interleaved(np.concatenate(parts), len(rows)) for name, parts in found.items()}
 
     def features(self, rows: Ints) -> Floats:
         """float64[M, D] of images as the pipeline shows them: what heads are given; shared as :meth:`logits` are."""
@@ -154,11 +178,6 @@ class Trainer(Loop):
         """Pictures in the order of memory that convolutions like best, which a GPU changes itself."""
         moved = images.to(self.device, non_blocking=True)
         return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
-
-    def _together(self, parts: list[Floats], rows: int, name: Task) -> Floats:
-        outputs = len(self.profile.outputs(name))
-        own = np.concatenate(parts) if parts else np.zeros((0, 1 if outputs == 2 else outputs))
-        return self.exchange.interleaved(own, rows)
 
 
 def as_logits(values: Floats) -> Floats:

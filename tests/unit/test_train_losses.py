@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from artray.train.losses import LOSSES, class_weights, cross_entropy, f1_loss
+from artray.train.losses import LOSSES, class_weights, cross_entropy, f1_loss, mean_squared
 
 TRUTH = torch.tensor([0, 1, 2, 1])
 ONES = torch.ones(4)
@@ -64,6 +64,19 @@ def test_gradients(name: str, outputs: int, weighted: bool) -> None:
     truth = TRUTH if outputs == 3 else TRUTH.clamp(max=1)
     weights = torch.tensor([1.0, 2.0, 0.5, 0.0] if weighted else [1.0] * 4, dtype=torch.float64)
     assert gradcheck(lambda values: LOSSES[name](values, truth, weights, lambda sums: sums), (logits,))
+
+
+def test_squared_differences_by_hand() -> None:
+    """Two colours: one off by 0.5 in red and by 0.1 in blue, one right: (0.25 + 0.01) / 6."""
+    predicted = torch.tensor([[0.5, 0.2, 0.1], [1.0, 0.0, 0.3]], dtype=torch.float64)
+    truth = torch.tensor([[0.0, 0.2, 0.2], [1.0, 0.0, 0.3]], dtype=torch.float64)
+    assert mean_squared(predicted, truth) == pytest.approx(0.26 / 6)
+    assert mean_squared(predicted, truth) == pytest.approx(float(functional.mse_loss(predicted, truth)))
+    assert mean_squared(predicted[:0], truth[:0]) == 0
+    kept: list[torch.Tensor] = []
+    mean_squared(predicted[:1], truth[:1], lambda sums: kept.append(sums) or sums)
+    assert mean_squared(predicted[1:], truth[1:], lambda sums: sums + kept[0]) == pytest.approx(0.26 / 6)
+    assert gradcheck(lambda values: mean_squared(values, truth), (predicted.requires_grad_(),))
 
 
 def test_cross_entropy_is_torchs() -> None:

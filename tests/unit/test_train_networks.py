@@ -8,8 +8,11 @@ from artray.classify.heads import Head, Layer
 from artray.errors import ConfigError
 from artray.metrics.calibration import Calibration
 from artray.models import trunks
+from artray.models.cards import Input
+from artray.retrieve.cooccurrence import Cooccurrences
+from artray.retrieve.settings import CooccurrenceConfig
 from artray.train import networks
-from artray.train.networks import Network
+from artray.train.networks import Colour, Network
 
 ARCHITECTURE = "resnet18"
 MODES = {"head": (), "conv4-5": ("layer3", "layer4"), "conv2-5": ("layer1", "layer2", "layer3", "layer4")}
@@ -74,3 +77,50 @@ def test_what_is_kept_gives_the_pipeline_the_same_scores() -> None:
         for row, scores in zip(unit, expected[name], strict=True):
             assert Head(names, tuple(kept))(row.numpy()) == pytest.approx(scores.numpy(), abs=1e-5)
     assert trunks.load(ARCHITECTURE, trunk) is not None
+
+
+SPEC = Input(size_px=32, mean=(127.0, 100.0, 0.0), std=(128.0, 50.0, 255.0))
+
+
+def test_a_mean_colour_is_that_of_the_pixels_before_they_were_normalised() -> None:
+    """Half of it (255, 100, 0), half of it (0, 150, 51): (127.5, 125, 25.5) on average, of 255."""
+    pixels = torch.zeros(1, 3, 4, 4)
+    pixels[0, :, :2] = torch.tensor([255.0, 100.0, 0.0])[:, None, None]
+    pixels[0, :, 2:] = torch.tensor([0.0, 150.0, 51.0])[:, None, None]
+    mean, std = (torch.tensor(each)[:, None, None] for each in (SPEC.mean, SPEC.std))
+    truth = Colour(8, SPEC).truth((pixels - mean) / std)
+    assert truth[0].tolist() == pytest.approx([0.5, 125 / 255, 0.1], abs=1e-6)
+
+
+def test_the_regression_on_colours_is_not_kept() -> None:
+    torch.manual_seed(0)
+    made = Network(trunks.make(ARCHITECTURE), 512, {"type": (1,)}, SPEC)
+    assert made.eval()(torch.randn(2, 3, 64, 64))["colour"].shape == (2, 3)
+    trunk, heads = networks.export(made, {})
+    assert set(heads) == {"type.0.weight", "type.0.bias"}
+    assert trunks.load(ARCHITECTURE, trunk) is not None
+
+
+@pytest.mark.parametrize("mode", ["head", "conv4-5", "all"])
+@pytest.mark.parametrize("stage", ["last", "second_last"])
+def test_a_filter_is_trained_in_every_mode_and_what_is_behind_its_stage_in_none(mode: str, stage: str) -> None:
+    trunk = Cooccurrences(ARCHITECTURE, trunks.make(ARCHITECTURE), CooccurrenceConfig(stage=stage))
+    made = Network(trunk, trunk.dim, {"genre": (5,)})
+    networks.restrict(made, ARCHITECTURE, mode)
+    learned = {name for name, parameter in made.named_parameters() if parameter.requires_grad}
+    assert {"trunk.filter", "heads.0.0.weight"} <= learned
+    assert bool({name for name in learned if name.startswith("trunk.trunk.layer4")}) == (stage == "last")
+    assert ("trunk.trunk.layer3.0.conv1.weight" in learned) == (mode != "head")
+    made.train()(torch.randn(2, 3, 64, 64))["genre"].square().mean().backward()
+    without = {name for name, parameter in made.named_parameters() if name in learned and parameter.grad is None}
+    assert without == set()  # workers that share batches wait for every gradient
+
+
+def test_a_descriptor_is_as_long_for_its_heads_as_an_embedding_of_its_channels() -> None:
+    trunk = Cooccurrences(ARCHITECTURE, trunks.make(ARCHITECTURE), CooccurrenceConfig(stage="second_last"))
+    made = Network(trunk, trunk.dim, {"genre": (5,)}).eval()
+    assert (trunk.channels, trunk.dim, made.dim) == (256, 65_536, 65_536)
+    with torch.inference_mode():
+        features = made.features(torch.randn(2, 3, 64, 64))
+    assert features.norm(dim=1).tolist() == pytest.approx([16.0, 16.0], abs=1e-4)
+    assert set(networks.export_descriptor(trunk)) == {"trunk", "filter"}

@@ -64,6 +64,22 @@ WRONG = {
         "network": {"trained": "none"},
         "heads": {"type": {"hidden": [3]}},
     },
+    "are trained in epochs: expected interpolate 1 and another trained than none": {
+        "network": {"trained": "none"},
+        "colour": {"weight": 0.01},
+    },
+    r"network: a filter \(network.cooccurrence\) and": {"network": {"interpolate": 0.5, "cooccurrence": {}}},
+    "colour.weight: expected 0 with data.embeddings": {
+        "data": {"sources": [{"path": "x"}], "embeddings": "/s"},
+        "network": {"trained": "head"},
+        "colour": {"weight": 0.01},
+    },
+    "network.cooccurrence: expected none with data.embeddings": {
+        "data": {"sources": [{"path": "x"}], "embeddings": "/s"},
+        "network": {"trained": "head", "cooccurrence": {}},
+    },
+    "colour.weight: Input should be less than 1": {"colour": {"weight": 1}},
+    "network.cooccurrence.window: expected an odd number, got 4": {"network": {"cooccurrence": {"window": 4}}},
     "workers.min_workers: expected at most workers.workers, 2, got 5": {"workers": {"workers": 2, "min_workers": 5}},
     "workers.device: expected cuda, which gives each of 2": {"workers": {"workers": 2, "device": "cuda:1"}},
     "workers.device: expected cpu, cuda or cuda:N": {"workers": {"device": "gpu"}},
