@@ -7,6 +7,7 @@ from artray.config import RetrieveConfig
 from artray.errors import RowError
 from artray.models import cards
 from artray.models.attempt import attempt
+from artray.retrieve import vae  # noqa: F401 - it registers its architecture
 from artray.retrieve.embedder import build
 from artray.schema import Batch
 
