@@ -116,6 +116,7 @@ class Passed(NamedTuple):
 
 
 def _component(convolution: nn.Module, maps: int) -> nn.Sequential:
+    """A convolution without bias, which the batch norm has."""
     return nn.Sequential(convolution, nn.BatchNorm2d(maps), nn.LeakyReLU(inplace=True))
 
 
@@ -127,7 +128,7 @@ class Encoder(nn.Module):
         ends = itertools.pairwise((CHANNELS, *cfg.filters))
         self.components = nn.Sequential(
             *(
-                _component(nn.Conv2d(before, after, cfg.kernel, cfg.stride, cfg.padding), after)
+                _component(nn.Conv2d(before, after, cfg.kernel, cfg.stride, cfg.padding, bias=False), after)
                 for before, after in ends
             )
         )
@@ -150,8 +151,8 @@ class Decoder(nn.Module):
         # where a stride skipped the last pixels of a side, they are added again
         skipped = [(side + 2 * cfg.padding - cfg.kernel) % cfg.stride for side in cfg.sides(size_px)[:-1]]
         convolutions = [
-            nn.ConvTranspose2d(before, after, cfg.kernel, cfg.stride, cfg.padding, output_padding=more)
-            for (before, after), more in zip(ends, reversed(skipped), strict=True)
+            nn.ConvTranspose2d(*each, cfg.kernel, cfg.stride, cfg.padding, more, bias=each is ends[-1])
+            for each, more in zip(ends, reversed(skipped), strict=True)
         ]
         components = (_component(each, each.out_channels) for each in convolutions[:-1])
         self.components = nn.Sequential(*components, convolutions[-1])

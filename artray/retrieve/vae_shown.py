@@ -48,13 +48,13 @@ class Autoencoder:
     def encode(self, image: Image) -> Tensor:
         """The mean of a picture's latent, float32[1, C, h, w], of uint8[H, W, 3]."""
         picture = torch.from_numpy(to_input(image, self.spec)).permute(2, 0, 1)[None]
-        with torch.inference_mode():
+        with torch.no_grad():
             mean: Tensor = self.vae.encoder(picture).mean
         return mean
 
     def decode(self, latent: Tensor) -> Image:
         """uint8[S, S, 3] of a latent float32[1, C, h, w]."""
-        with torch.inference_mode():
+        with torch.no_grad():
             values = torch.sigmoid(self.vae.decoder(latent))[0].permute(1, 2, 0) * WHITE
         picture: Image = values.round().to(torch.uint8).numpy()
         return picture

@@ -46,9 +46,8 @@ def close(first: dict[str, Any], second: dict[str, Any], tolerance: float) -> bo
     )
 
 
-@pytest.mark.parametrize("reconstruction", ["mse", "bce"])
-def test_workers_that_share_batches_come_to_the_same(reconstruction: str, tmp_path: Path) -> None:
-    cfg = profile(method={"reconstruction": reconstruction, "reconstruction_weight": 50})
+def test_workers_that_share_batches_come_to_the_same(tmp_path: Path) -> None:
+    cfg = profile(method={"reconstruction": "bce", "reconstruction_weight": 50})
     alone, start = trained(cfg).state(), trainer(cfg).state()
     assert not close(alone, start, 1e-4)
     for state in shared(cfg, 2, tmp_path):
@@ -111,7 +110,9 @@ def test_noise_is_each_pictures_own_and_standard_normal() -> None:
 
 def test_active_dimensions_are_those_whose_means_vary() -> None:
     made = trainer(profile())
-    assert made.active(made.val) > 0
+    with torch.no_grad():
+        made.vae.encoder.mean.weight.mul_(100)
+    assert 0 < made.active(made.val) <= methods_training.DIM
     with torch.no_grad():
         made.vae.encoder.mean.weight.zero_()  # every picture has the same latent
     assert made.active(made.val) == 0

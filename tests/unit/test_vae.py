@@ -237,7 +237,7 @@ def test_a_walk_begins_with_the_reconstruction(tmp_path: Path) -> None:
     assert whole.pixels is not None
     assert np.array_equal(along[0].pixels, whole.pixels)
     one = vae_shown.walk(model, image, (4.0,), axis=3)[0]
-    latent.flatten()[3] += 4
+    latent.view(-1)[3] += 4
     assert one.pixels is not None
     assert one.caption == ("dimension 3", "+4")
     assert abs(model.decode(latent).mean() - one.pixels.mean()) < 1

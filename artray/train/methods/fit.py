@@ -122,7 +122,7 @@ def build(profile: MethodProfile, exchange: Exchange) -> Vae:
     vae = Vae(profile.method, profile.method.size_px)
     device = registry.check_device(profile.workers.device)
     vae = vae.to(device=device, dtype=DTYPES[profile.training.precision])
-    vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = vae.to(memory_format=torch.channels_last)
     if exchange.workers > 1:
         synchronised(vae, exchange.total, torch.device(device).type)
     return vae

@@ -91,7 +91,7 @@ class VaeTrainer(Loop):
                 sums += self._sums(passed, batch.pictures).double().cpu()
         whole = torch.stack(self.exchange.gather(sums)).sum(dim=0)
         means = whole[:-1] / whole[-1].clamp(min=1)
-        return Terms(*means.tolist(), float(self._weighted(means)))
+        return Terms(float(means[0]), float(means[1]), float(self._weighted(means)))
 
     def active(self, rows: Ints) -> int:
         """How many of the latent's dimensions say something of pictures; see :data:`ACTIVE_MIN`."""
