@@ -23,6 +23,7 @@ Source: report, Image Retrieval, sections 4.1 and 5.1, Table 1; Kingma and Welli
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
@@ -90,15 +91,24 @@ class VaeSettings(Section):
                 raise ValueError(f"size_px: expected more than {size_px}, of which component {number} leaves nothing")
         return tuple(sides)
 
-    def dim(self, size_px: int) -> int:
-        """Values of a latent.
+    def skipped(self, size_px: int) -> tuple[int, ...]:
+        """How many pixels of a side each component's stride leaves out.
 
-        >>> VaeSettings().dim(64)
-        1024
-        >>> VaeSettings(filters=(16, 32, 64, 128, 16), padding=0, stride=1, latent_maps=1).dim(280)
-        72900
+        >>> VaeSettings().skipped(64), VaeSettings().skipped(280)
+        ((1, 1, 1, 1, 1), (1, 1, 1, 0, 1))
         """
-        return self.maps * self.sides(size_px)[-1] ** 2
+        return tuple((side + 2 * self.padding - self.kernel) % self.stride for side in self.sides(size_px)[:-1])
+
+    def latent_shape(self, size_px: int) -> tuple[int, int, int]:
+        """Maps, height and width of a latent.
+
+        >>> VaeSettings().latent_shape(64)
+        (256, 2, 2)
+        >>> VaeSettings(filters=(16, 32, 64, 128, 16), padding=0, stride=1, latent_maps=1).latent_shape(280)
+        (1, 270, 270)
+        """
+        side = self.sides(size_px)[-1]
+        return self.maps, side, side
 
 
 class Encoded(NamedTuple):
@@ -149,10 +159,9 @@ class Decoder(nn.Module):
         self.expand = nn.Conv2d(cfg.maps, cfg.filters[-1], 1)
         ends = list(itertools.pairwise((*reversed(cfg.filters), CHANNELS)))
         # where a stride skipped the last pixels of a side, they are added again
-        skipped = [(side + 2 * cfg.padding - cfg.kernel) % cfg.stride for side in cfg.sides(size_px)[:-1]]
         convolutions = [
             nn.ConvTranspose2d(*each, cfg.kernel, cfg.stride, cfg.padding, more, bias=each is ends[-1])
-            for each, more in zip(ends, reversed(skipped), strict=True)
+            for each, more in zip(ends, reversed(cfg.skipped(size_px)), strict=True)
         ]
         components = (_component(each, each.out_channels) for each in convolutions[:-1])
         self.components = nn.Sequential(*components, convolutions[-1])
@@ -176,14 +185,9 @@ class Vae(nn.Module):
 
     def __init__(self, cfg: VaeSettings, size_px: int) -> None:
         super().__init__()
-        self.cfg, self.size_px, self.dim = cfg, size_px, cfg.dim(size_px)
+        self.cfg, self.size_px, self.latent_shape = cfg, size_px, cfg.latent_shape(size_px)
+        self.dim = math.prod(self.latent_shape)
         self.encoder, self.decoder = Encoder(cfg), Decoder(cfg, size_px)
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """C, h and w of a latent."""
-        side = self.cfg.sides(self.size_px)[-1]
-        return self.cfg.maps, side, side
 
     def forward(self, pictures: Tensor, noise: Tensor) -> Passed:
         """Of float[N, 3, S, S] in [0, 1], with standard normal noise float[N, C, h, w]."""

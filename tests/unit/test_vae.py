@@ -108,7 +108,7 @@ def test_what_comes_out_is_as_large_as_what_went_in(settings: dict[str, Any], si
         made = Vae(VaeSettings(**settings), size_px)
         passed = made(torch.zeros(2, 3, size_px, size_px), torch.zeros(2, *made.latent_shape))
     assert passed.logits.shape == (2, 3, size_px, size_px)
-    assert made.dim == dim == math.prod(made.latent_shape)
+    assert made.dim == dim == math.prod(passed.encoded.mean.shape[1:])
 
 
 def test_components_that_leave_nothing_are_refused() -> None:

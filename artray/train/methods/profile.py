@@ -95,6 +95,9 @@ class MethodEpochs(EpochsConfig):
 class MethodProfile(Section):
     """Everything a retrieval method's training is made with.
 
+    A variational autoencoder is convolutions alone, so it may be trained on smaller squares than it embeds
+    (``crop.size_px``): random crops of the picture in its size show it the same values. Not in the report.
+
     Args:
         name: of the card that comes out of it.
     """
@@ -113,8 +116,12 @@ class MethodProfile(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "MethodProfile":
-        if self.crop.size_px not in (None, self.method.size_px):
-            raise ValueError(f"crop.size_px: expected {self.method.size_px} or null, got {self.crop.size_px}")
+        side_px = self.crop.size_px or self.method.size_px
+        if self.method.skipped(side_px) != self.method.skipped(self.method.size_px):
+            raise ValueError(
+                f"crop.size_px: expected a side of which strides leave out what they do of {self.method.size_px}, "
+                f"got {side_px}"
+            )
         self.workers.check(self.training)
         return self
 

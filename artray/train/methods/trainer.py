@@ -114,7 +114,7 @@ class VaeTrainer(Loop):
             done += len(pictures)
 
     def _batch(self, pictures: Tensor, lots: Sequence[Sequence[int]]) -> Batch:
-        made = noise(lots, self.vae.latent_shape).to(pictures)
+        made = noise(lots, self.vae.cfg.latent_shape(pictures.shape[-1])).to(pictures)
         return Batch(pictures.contiguous(memory_format=torch.channels_last), made)
 
     def _module(self) -> Vae:
@@ -128,9 +128,9 @@ class VaeTrainer(Loop):
         if logits.dtype is torch.bfloat16:
             logits, encoded = logits.float(), type(encoded)(*(each.float() for each in encoded))
         losses = RECONSTRUCTIONS[self.method.reconstruction](logits, pictures)
-        divergences = kl_divergence(encoded)
-        if self.method.kl == "mean":
-            divergences = divergences / self.vae.dim
+        divergences = kl_divergence(encoded) / encoded.mean[0].numel()
+        if self.method.kl == "sum":  # crops may have fewer dimensions than the whole, for which they stand
+            divergences = divergences * self.vae.dim
         return torch.stack([losses.sum(), divergences.sum(), torch.ones_like(losses).sum()])
 
     def _weighted(self, means: Tensor) -> Tensor:
