@@ -289,7 +289,7 @@ def train(
     set: Sequence[str] = (),
     reporter: "Reporter | None" = None,
 ) -> dict[str, Any]:
-    """Train a classifier or a detector; see artray.train.run.train and artray.train.detectors.run.train.
+    """Train a classifier, a detector or a retrieval method; see ``run.train`` of artray.train, .detectors and .methods.
 
     Args:
         profile: a YAML file, or the name of a model that artray ships.
@@ -302,8 +302,9 @@ def train(
     from artray.pipeline.progress import Silent
     from artray.train import run
     from artray.train.detectors import run as detectors
+    from artray.train.methods import run as methods
 
-    of: Any = detectors if run.is_of_detector(profile) else run
+    of: Any = methods if run.is_of_method(profile) else detectors if run.is_of_detector(profile) else run
     resolved = of.load(profile, set, data)
     with reporter or Silent() as told:
         trained: dict[str, Any] = of.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
@@ -349,9 +350,12 @@ def labels(profile: str | Path, *, data: str | None = None, set: Sequence[str] =
     """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
     from artray.train import run
     from artray.train.detectors import run as detectors
+    from artray.train.methods import run as methods
 
     if run.is_of_detector(profile):
         return detectors.told(detectors.read(detectors.load(profile, set, data)))
+    if run.is_of_method(profile):
+        return methods.told(run.read(methods.load(profile, set, data)))
     found = run.read(run.load(profile, set, data))
     return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}
 

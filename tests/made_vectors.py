@@ -35,8 +35,10 @@ def real(folder: Path | None, count: int, cache: Path) -> Floats:
         make.write_archive(folder, count, 0, 0, lambda *_: None)
     paths = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png", ".webp"))
     embed = Embedder(cards.load("efficientnet-lite2-art"))
-    found = [embed([np.asarray(Image.open(path).convert("RGB"))])[0] for path in paths[:: max(1, len(paths) // count)]]
-    made = np.stack(found[:count])
+    found = [
+        embed([np.asarray(Image.open(path).convert("RGB"))])[0] for path in paths[:: max(1, -(-len(paths) // count))]
+    ]
+    made = np.stack(found)
     np.save(cache, made)
     return made
 

@@ -15,8 +15,10 @@ from artray.retrieve import (  # noqa: F401 - they register themselves
     detector_features,
     open_clip,
     pixels,
+    vae,
     visual_words,
 )
+from artray.retrieve.embedder import Floats, Image, build
 from artray.schema import Batch
 
 
