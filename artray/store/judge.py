@@ -118,9 +118,8 @@ def _works(store: Store) -> list[dict[str, Any]]:
 
 def _ask(store: Store, method: str, k: int, without: frozenset[str], query: str) -> list[tuple[str, float]]:
     """The first ``k`` works like a query, less those of ``without``."""
-    wanted = min(k + len(without), similar.MAX_K)
-    works = similar.similar(store, query, wanted, method=method).works
-    return [(work["image_id"], float(work["score"])) for work in works if work["image_id"] not in without][:k]
+    works = similar.similar(store, query, k, method=method, excluded=without).works
+    return [(work["image_id"], float(work["score"])) for work in works]
 
 
 class Gallery:
