@@ -121,8 +121,8 @@ def directions(patches: Floats) -> Doubles:
     for bins, share in ((lower, 1 - upper_share), (lower + 1, upper_share)):
         ids = first + bins.astype(np.int64) % DIRECTIONS
         counts += np.bincount(ids.ravel(), (weights * share).ravel(), len(counts))
-    counts = counts.reshape(-1, DIRECTIONS)
-    near = np.stack([np.roll(counts, shift, axis=1) for shift in range(-2, 3)], axis=-1)
+    turned = counts.reshape(-1, DIRECTIONS)
+    near = np.stack([np.roll(turned, shift, axis=1) for shift in range(-2, 3)], axis=-1)
     return _peaks(near @ np.array([1.0, 4.0, 6.0, 4.0, 1.0])) * (2 * np.pi / DIRECTIONS)
 
 

@@ -15,7 +15,9 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 DIGITS: Final = 6
-"""Similarities are rounded to these, so that neither the order of summation nor the rounding of stored values shows."""
+"""Similarities are rounded to so many, so that neither the order of summation nor the rounding of stored values shows.
+
+Behind the point; of Euclidean ones, which get very small, behind the first that is not 0."""
 
 UNIT_TOLERANCE: Final = 1e-4
 
@@ -32,9 +34,11 @@ def similarities(metric: str, matrix: Floats, query: Floats) -> Doubles:
         KeyError: an unknown metric.
 
     >>> similarities("euclidean", np.array([[3, 4], [0, 0]], np.float32), np.zeros(2, np.float32)).tolist()
-    [0.166667, 1.0]
+    [0.1666667, 1.0]
     """
-    found: Doubles = np.round(METRICS[metric](matrix.astype(np.float64), query.astype(np.float64)), DIGITS)
+    exact = METRICS[metric](matrix.astype(np.float64), query.astype(np.float64))
+    scale = 10.0 ** np.floor(np.log10(exact)) if metric == "euclidean" else 1.0
+    found: Doubles = np.round(exact / scale, DIGITS) * scale
     return found
 
 
