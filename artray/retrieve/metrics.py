@@ -61,11 +61,15 @@ def euclidean(matrix: Doubles, query: Doubles) -> Doubles:
 def chi_square(matrix: Doubles, query: Doubles) -> Doubles:
     """1 - chi2 / 2 of histograms that sum to 1, in [0, 1], where chi2 is the sum of (a - b)^2 / (a + b).
 
+    As (a - b)^2 / (a + b) = a + b - 4 a b / (a + b), only what is in the query needs to be looked at one by one: of
+    bags of visual words about a third.
+
     Source: report, Image Retrieval, section 5.2; the distance of Vedaldi and Zisserman (2012), section 2, doubled.
     """
-    total = matrix + query
-    parts = np.square(matrix - query) / np.where(total > 0, total, 1)
-    found: Doubles = 1 - parts.sum(axis=-1) / 2
+    occupied = query > 0
+    inside, wanted = matrix[..., occupied], query[occupied]
+    shared = (inside * wanted / (inside + wanted)).sum(axis=-1)
+    found: Doubles = 1 - (matrix.sum(axis=-1) + query.sum()) / 2 + 2 * shared
     return found
 
 
