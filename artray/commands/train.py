@@ -43,10 +43,10 @@ def train(
     _show(result)
 
 
-def _next(card: str, key: str) -> str:
+def _next(card: str, use: str) -> str:
     if "://" in card:
         return f"Try next:\n  copy {card} and its weights to a folder, then artray models add it\n"
-    return f"Try next:\n  artray models add {card}\n  then name it in {key} of a profile\n"
+    return f"Try next:\n  artray models add {card}\n  then {use}\n"
 
 
 def _check(found: dict[str, Any], as_json: bool) -> None:
@@ -95,11 +95,14 @@ def _show(result: dict[str, Any]) -> None:
         f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result.get('chosen_by')}",
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
     ]
-    key = "retrieve.card" if "losses" in result else "detect.cards" if "parts" in result else "classify.cards"
+    if "losses" in result:
+        use = f"artray embed ARCHIVE STORE --method {Path(result['card']).stem}"
+    else:
+        use = f"name it in {'detect' if 'parts' in result else 'classify'}.cards of a profile"
     at_once = f"{result['method']} learned" if "losses" in result else "heads fitted to the trunk's features"
     print_parts(
         *(epochs if result["epochs"] else [f"{at_once}, without epochs"]),
-        _next(str(result["card"]), key),
+        _next(str(result["card"]), use),
     )
 
 
