@@ -48,7 +48,8 @@ def count_sketch(rows: Doubles, buckets: Ints, signs: Doubles, dim: int) -> Doub
     """
     found = np.zeros((dim, len(rows)))
     np.add.at(found, buckets, (rows * signs).T)
-    return found.T
+    by_row: Doubles = found.T
+    return by_row
 
 
 def tensor_sketch(first: Doubles, second: Doubles, by: Sketch) -> Doubles:

@@ -135,7 +135,7 @@ class Cooccurrences(nn.Module):
     def freeze_beyond(self) -> None:
         """Keep what is behind the stage out of a training, which does not run it."""
         for name in trunks.beyond(self.trunk, self.end):
-            self.trunk.get_parameter(name).requires_grad_(requires_grad=False)
+            self.trunk.get_parameter(name).requires_grad_(False)
 
     def pair(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """A and C, float[N, D, h, w] each, of pictures float[N, 3, S, S]."""
