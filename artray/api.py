@@ -81,15 +81,56 @@ def demo(folder: str | Path = ".", *, reporter: "Reporter | None" = None) -> dic
     return process(str(archive), str(store), metadata=str(archive / "works.csv"), reporter=reporter)
 
 
+def embed(
+    archive: str | Path,
+    store: str | Path,
+    method: str,
+    *,
+    set: Sequence[str] = (),
+    limit: int | None = None,
+    retry_errors: bool = False,
+    moved: bool = False,
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
+    """Add an embedding method to a finished store; see artray.pipeline.embed.
+
+    Args:
+        archive: the store's.
+        store: which store.
+        method: the name or the file of a card that yields an embedding.
+        set: ``section.key=value`` each, of the profile of the store's latest run.
+        limit: at most so many images now.
+        retry_errors: also those that failed before.
+        moved: the archive lies at another place than last time.
+        reporter: is told how far it is.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit: expected at least 1, got {limit}")
+    from artray.pipeline import embed as work
+    from artray.pipeline.progress import Silent
+    from artray.pipeline.run import Options
+    from artray.store import layout
+
+    options = Options(limit=limit, retry_errors=retry_errors, moved=moved)
+    with reporter or Silent() as told:
+        return asdict(work.embed(str(archive), layout.open_store(store), method, set, told, options))
+
+
 def index(store: str, *, milvus_uri: str | None = None, reporter: "Reporter | None" = None) -> dict[str, Any]:
-    """Bring the vectors up to date with the records."""
+    """Bring the vectors up to date with the records, also those of every other method."""
     from artray.pipeline.progress import Silent, counting
-    from artray.store import layout, records, vectors
+    from artray.store import layout, vectors
 
     opened = layout.open_store(store)
-    uri = milvus_uri or vectors.configured(opened).milvus_uri
-    with vectors.Index(opened, uri) as collection, reporter or Silent() as told:
-        return collection.sync(records.Records.open(opened), counting(told, "indexing"))._asdict()
+    cfg = vectors.configured(opened)
+    cfg = cfg if milvus_uri is None else cfg.model_copy(update={"milvus_uri": milvus_uri})
+    with reporter or Silent() as told:
+        synced = vectors.sync(opened, cfg, counting(told, "indexing"))
+        methods = {
+            name: vectors.sync(opened.method(name), None, counting(told, f"indexing {name}"))._asdict()
+            for name in opened.methods()
+        }
+    return synced._asdict() | {"methods": methods}
 
 
 def rehead(store: str, card: str, *, index: bool = True, reporter: "Reporter | None" = None) -> dict[str, Any]:
@@ -103,14 +144,13 @@ def rehead(store: str, card: str, *, index: bool = True, reporter: "Reporter | N
     """
     from artray.pipeline import rehead as work
     from artray.pipeline.progress import Silent, counting
-    from artray.store import layout, records, vectors
+    from artray.store import layout, vectors
 
     opened = layout.open_store(store)
     with reporter or Silent() as told:
         done = work.rehead(opened, card, told)._asdict()
         if index:
-            with vectors.Index(opened, vectors.configured(opened).milvus_uri) as collection:
-                collection.sync(records.Records.open(opened), counting(told, "indexing"))
+            vectors.sync(opened, None, counting(told, "indexing"))
     return done
 
 
@@ -138,6 +178,7 @@ def find(
     object: Sequence[str] = (),
     text: str | None = None,
     error: str | None = None,
+    where: Sequence[str] = (),
     limit: int = 20,
     offset: int = 0,
     sort: str = "image_id",
@@ -146,7 +187,7 @@ def find(
     from artray.store import find as search
     from artray.store import layout
 
-    filters = search.Filters(type, genre, tuple(object), text, error)
+    filters = search.Filters(type, genre, tuple(object), text, error, tuple(where))
     found = search.find(layout.open_store(store), filters, limit=limit, offset=offset, sort=sort)
     return {"count": found.count, "works": found.works}
 
@@ -164,28 +205,47 @@ def sql(
 
 def similar(
     store: str,
-    query: str,
+    query: str | Sequence[str] = (),
     *,
+    unlike: Sequence[str] = (),
+    words: Sequence[str] = (),
+    colour: Sequence[str] = (),
     k: int = 5,
     region: Sequence[float] | None = None,
     filters: "Filters | None" = None,
-    method: str | None = None,
+    method: str | Sequence[str] | None = None,
+    offset: int = 0,
 ) -> dict[str, Any]:
-    """Works like one of the store, like any picture, or like a region of either.
+    """Works like some of the store, like any pictures, or like a region of one, and unlike others.
 
     Args:
         store: which store.
-        query: an image_id of the store, or else a path of a picture.
+        query: image_ids of the store, or else paths of pictures.
+        unlike: likewise, what they are not to be like.
+        words: what is to be seen, of a method that knows words.
+        colour: "#rrggbb" or "#rrggbb:SHARE" each, in the place of pictures; needs the method colours.
         k: how many.
-        region: x1, y1, x2, y2 in pixels of the upright original.
+        region: x1, y1, x2, y2 in pixels of the first upright original.
         filters: what the works must be.
-        method: the embedding; the store has one, and it is the default.
+        method: whose embeddings: the store's own by default, or those of methods that were added; several are fused.
+        offset: leave out so many of the most similar ones: the next page.
     """
-    from artray.store import layout
-    from artray.store import similar as search
+    import contextlib
+
+    from artray.store import asking, layout, vectors
+    from artray.store.find import Filters
+    from artray.store.similar import METHOD, source
 
     opened = layout.open_store(store)
-    return search.answer(opened, query, k=k, region=region, filters=filters, method=method)
+    methods = (method,) if isinstance(method, str) else tuple(method or (METHOD,))
+    like = (query,) if isinstance(query, str) else tuple(query)
+    question = asking.Question(
+        like, tuple(unlike), region, tuple(words), tuple(colour), methods, k, offset, filters or Filters()
+    )
+    with contextlib.ExitStack() as stack:
+        indexes = {name: stack.enter_context(vectors.opened(source(opened, name))) for name in methods}
+        instant = {name: index for name, index in indexes.items() if index.instant and index.dim}
+        return asking.answer(opened, question, instant)
 
 
 def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[str, Any]:
@@ -229,7 +289,7 @@ def train(
     set: Sequence[str] = (),
     reporter: "Reporter | None" = None,
 ) -> dict[str, Any]:
-    """Train a classifier or a detector; see artray.train.run.train and artray.train.detectors.run.train.
+    """Train a classifier, a detector or a retrieval method; see ``run.train`` of artray.train, .detectors and .methods.
 
     Args:
         profile: a YAML file, or the name of a model that artray ships.
@@ -242,8 +302,9 @@ def train(
     from artray.pipeline.progress import Silent
     from artray.train import run
     from artray.train.detectors import run as detectors
+    from artray.train.methods import run as methods
 
-    of: Any = detectors if run.is_of_detector(profile) else run
+    of: Any = methods if run.is_of_method(profile) else detectors if run.is_of_detector(profile) else run
     resolved = of.load(profile, set, data)
     with reporter or Silent() as told:
         trained: dict[str, Any] = of.train(resolved, Location.of(out or Path("runs") / resolved.name), told)
@@ -289,9 +350,12 @@ def labels(profile: str | Path, *, data: str | None = None, set: Sequence[str] =
     """What the sets of a training's profile hold, without reading a picture: counts, and what cannot be used."""
     from artray.train import run
     from artray.train.detectors import run as detectors
+    from artray.train.methods import run as methods
 
     if run.is_of_detector(profile):
         return detectors.told(detectors.read(detectors.load(profile, set, data)))
+    if run.is_of_method(profile):
+        return methods.told(run.read(methods.load(profile, set, data)))
     found = run.read(run.load(profile, set, data))
     return {"works": found.works.num_rows, "sets": found.sets, "left_out": found.left_out}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from artray import __version__
-from artray.commands import ask, make, models
+from artray.commands import ask, judge, make, models
 from artray.commands import train as training
 
 app: Final = typer.Typer(
@@ -20,9 +20,10 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models_app: Final = typer.Typer(help="Model cards: what models there are, and whether they work.", no_args_is_help=True)
+judge_app: Final = typer.Typer(help="Which retrieval method is better, as people see it.", no_args_is_help=True)
 
 VERBS: Final = (
-    *(make.demo, make.sample, make.process, make.index, make.status, make.verify),
+    *(make.demo, make.sample, make.process, make.embed, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.correct, ask.evaluate, ask.export),
     training.train,
     training.experiment,
@@ -33,6 +34,9 @@ for asked in VERBS:
 for function in (models.list_, models.show, models.add, models.verify):
     models_app.command(function.__name__.rstrip("_"))(function)
 app.add_typer(models_app, name="models")
+for judging in (judge.start, judge.rate, judge.score):
+    judge_app.command()(judging)
+app.add_typer(judge_app, name="judge")
 
 
 def main() -> None:

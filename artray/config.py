@@ -210,12 +210,18 @@ class PipelineConfig(Section):
 
 
 class StoreConfig(Section):
-    """When rows become durable, and where their vectors go."""
+    """When rows become durable, and where their vectors go.
+
+    Args:
+        engine: of the vectors: ``milvus`` (Lite, or the server of ``milvus_uri``), ``hnsw`` (a graph in a file), or
+            ``auto``: Milvus Lite as long as the store is small enough for it.
+    """
 
     commit_s: float = Field(3.0, gt=0)
     commit_rows: int = Field(2_000, ge=1)
     keep_hours: int = Field(168, ge=1, le=87_600)
     index: bool = True
+    engine: Literal["auto", "milvus", "hnsw"] = "auto"
     milvus_uri: str | None = None
 
 

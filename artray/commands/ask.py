@@ -14,6 +14,7 @@ from artray.commands.guard import (
     StoreArgument,
     TextOption,
     TypeOption,
+    WhereOption,
     print_json,
     print_parts,
     verb,
@@ -21,13 +22,17 @@ from artray.commands.guard import (
 from artray.errors import ConfigError
 
 
-@verb("artray find /store --type drawing --object faces:0.9x2", "artray find /store --text 'gogh arles' --json")
+@verb(
+    "artray find /store --type drawing --object faces:0.9x2",
+    "artray find /store --where 'year>=1880' --where 'artist~gogh' --json",
+)
 def find(
     store: StoreArgument,
     type: TypeOption = None,
     genre: GenreOption = None,
     object: ObjectOption = None,
     text: TextOption = None,
+    where: WhereOption = None,
     error: Annotated[str | None, typer.Option(help="A kind of error, any, or none.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many works.")] = 20,
     offset: Annotated[int, typer.Option(help="Leave out the first so many.")] = 0,
@@ -44,6 +49,7 @@ def find(
         object=object or (),
         text=text,
         error=error,
+        where=where or (),
         limit=limit,
         offset=offset,
         sort=sort,
@@ -75,25 +81,59 @@ def sql(
     return None
 
 
-@verb("artray similar /store a/b.jpg -k 10", "artray similar /store photo.jpg --region 100,50,400,300 --type painting")
+@verb(
+    "artray similar /store a/b.jpg -k 10",
+    "artray similar /store photo.jpg --region 100,50,400,300 --type painting",
+    "artray similar /store a/b.jpg c/d.jpg --unlike e/f.jpg",
+    "artray similar /store a/b.jpg --method embedding --method colours",
+    "artray similar /store --words 'a ship in a storm' --method clip-vit-b-32",
+    "artray similar /store --colour '#1e3a5f:2' --colour '#d9c27e' --where 'year<1700'",
+)
 def similar(
     store: StoreArgument,
-    query: Annotated[str, typer.Argument(metavar="IMAGE_OR_ID", help="An image_id of the store, or any image file.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE_OR_ID...", help="Image_ids of the store, or any image files; several are meant together."
+        ),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option(metavar="IMAGE_OR_ID", help="What they are not to be like.")
+    ] = None,
+    words: Annotated[list[str] | None, typer.Option(help="What is to be seen, of a --method that knows words.")] = None,
+    colour: Annotated[
+        list[str] | None, typer.Option(metavar="#RRGGBB[:SHARE]", help="By colours, in the place of pictures.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 5,
     region: Annotated[str | None, typer.Option(metavar="x1,y1,x2,y2", help="Pixels of the upright original.")] = None,
-    method: Annotated[str | None, typer.Option(help="The embedding to compare by.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Compare by a method that artray embed added; several are fused.")
+    ] = None,
+    offset: Annotated[int, typer.Option(help="Leave out so many of the most similar: the next page.")] = 0,
     type: TypeOption = None,
     genre: GenreOption = None,
     object: ObjectOption = None,
     text: TextOption = None,
+    where: WhereOption = None,
     as_json: Json = False,
 ) -> None:
-    """Find works like one of the store, like any picture, or like a region of either; score 1 is the same."""
+    """Find works like those of the store, like any pictures, or like a region of one; score 1 is the same."""
     from artray import console
     from artray.store.find import Filters
 
-    filters = Filters(type, genre, tuple(object or ()), text)
-    found = api.similar(store, query, k=k, region=_region(region), filters=filters, method=method)
+    filters = Filters(type, genre, tuple(object or ()), text, where=tuple(where or ()))
+    found = api.similar(
+        store,
+        query or (),
+        unlike=unlike or (),
+        words=words or (),
+        colour=colour or (),
+        k=k,
+        region=_region(region),
+        filters=filters,
+        method=method,
+        offset=offset,
+    )
     if as_json:
         return print_json(found)
     print_parts(console.works(found["works"], first=("rank", "score")))

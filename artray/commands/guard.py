@@ -34,6 +34,11 @@ ObjectOption = Annotated[
 ]
 TextOption = Annotated[str | None, typer.Option("--text", help="Words of the file name or the metadata.")]
 
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY(=|~|<|<=|>|>=)VALUE", help="What the metadata say, such as 'year>=1880'."),
+]
+
 
 def verb(*examples: str) -> Callable[[F], F]:
     """A command: its examples go into its help, its errors become one line and an exit code."""

@@ -126,18 +126,55 @@ def process(
         raise typer.Exit(EXIT_PROMISE)
 
 
+@verb(
+    "artray embed /photos /store --method colours",
+    "artray embed s3://museum/photos s3://museum/store --method my-card.yaml --set pipeline.max_actors=8",
+)
+def embed(
+    archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="The store's archive.")],
+    store: StoreArgument,
+    method: Annotated[str, typer.Option(help="The name or the file of a card that yields an embedding.")],
+    limit: Annotated[int | None, typer.Option(help="Embed at most so many images now.")] = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Also those that failed before.")] = False,
+    moved: Annotated[bool, typer.Option("--moved", help="The archive lies at another place than last time.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image failed.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="section.key=value", help="Override a field of the latest run's profile."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Add an embedding method to a finished store, for `similar --method`; run again, it does what is new."""
+    from artray.pipeline.progress import reporter
+
+    summary = api.embed(
+        archive,
+        store,
+        method,
+        set=overrides or (),
+        limit=limit,
+        retry_errors=retry_errors,
+        moved=moved,
+        reporter=reporter(),
+    )
+    print_json(summary) if as_json else print_parts(_told(summary))
+    if strict and summary["failed"]:
+        raise typer.Exit(EXIT_PROMISE)
+
+
 @verb("artray index /store")
 def index(
     store: StoreArgument,
     milvus_uri: Annotated[str | None, typer.Option(help="A Milvus server; without it, Milvus Lite.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring the vectors up to date with the records; process does so at its end."""
+    """Bring the vectors up to date with the records; process and embed do so at their end."""
     from artray.pipeline.progress import reporter
 
     synced = api.index(store, milvus_uri=milvus_uri, reporter=reporter())
-    told = f"{synced['upserted']:,} vectors written, {synced['deleted']:,} removed, {synced['count']:,} in all"
-    print_json(synced) if as_json else print_parts(told)
+    told = "{}{upserted:,} vectors written, {deleted:,} removed, {count:,} in all"
+    lines = [told.format("", **synced), *(told.format(f"{name}: ", **one) for name, one in synced["methods"].items())]
+    print_json(synced) if as_json else print_parts(*lines)
 
 
 @verb("artray status /store", "artray status s3://museum/store --json")
@@ -157,6 +194,10 @@ def status(store: StoreArgument, as_json: Json = False) -> None:
         print_parts(console.table(("run", *columns[1:-1], "images/s"), rows))
     vectors = told["vectors"]
     print_parts(vectors.get("note") or f"vectors: {vectors['count']:,}, {vectors['lag']:,} to bring up to date")
+    if told["methods"]:
+        keys = ("dimension", "metric", "done", "failed", "pending")
+        rows = [[name, *(one[key] for key in keys)] for name, one in told["methods"].items()]
+        print_parts(console.table(("method", *keys), rows))
     return None
 
 

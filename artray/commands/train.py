@@ -18,6 +18,7 @@ Overrides = Annotated[
     "artray train type.yaml --out /runs/type --set optimiser.lr=0.001",
     "artray train type.yaml --out s3://museum/runs/type --set workers.workers=8 --set workers.device=cuda",
     "artray train efficientnet-lite2-art --data ../shared/data",
+    "artray train vae-i --data ../shared/data",
 )
 def train(
     profile: Annotated[
@@ -29,7 +30,7 @@ def train(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a classifier or a detector on your labels and write its card. Interrupted, it resumes: run it again."""
+    """Train a classifier, detector or retrieval method and write its card. Interrupted, it resumes: run it again."""
     from artray.pipeline.progress import reporter
 
     if check:
@@ -42,10 +43,10 @@ def train(
     _show(result)
 
 
-def _next(card: str, section: str) -> str:
+def _next(card: str, key: str) -> str:
     if "://" in card:
         return f"Try next:\n  copy {card} and its weights to a folder, then artray models add it\n"
-    return f"Try next:\n  artray models add {card}\n  then name it in {section}.cards of a profile\n"
+    return f"Try next:\n  artray models add {card}\n  then name it in {key} of a profile\n"
 
 
 def _check(found: dict[str, Any], as_json: bool) -> None:
@@ -87,16 +88,33 @@ def _show(result: dict[str, Any]) -> None:
         print_parts(*_apart(task, told, report["classes"]))
     if "parts" in result:
         print_parts(*_boxes(result["parts"]))
+    if "losses" in result:
+        print_parts(*_losses(result))
     folder = result["folder"]
     epochs = [
-        f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result['chosen_by']}",
+        f"best of {result['epochs']} epochs: {result['best_epoch']}, by {result.get('chosen_by')}",
         f"curves: {Path(folder) / 'curves.png'}" if "://" not in folder else f"curves: {folder}/curves.png",
     ]
-    section = "detect" if "parts" in result else "classify"
+    key = "retrieve.card" if "losses" in result else "detect.cards" if "parts" in result else "classify.cards"
+    at_once = f"{result['method']} learned" if "losses" in result else "heads fitted to the trunk's features"
     print_parts(
-        *(epochs if result["epochs"] else ["heads fitted to the trunk's features, without epochs"]),
-        _next(str(result["card"]), section),
+        *(epochs if result["epochs"] else [f"{at_once}, without epochs"]),
+        _next(str(result["card"]), key),
     )
+
+
+def _losses(result: dict[str, Any]) -> list[Any]:
+    """An autoencoder's losses over validation and test, and how much of its latent is of use."""
+    from artray import console
+
+    rows = [
+        [part, *(f"{terms[name]:.4f}" for name in ("reconstruction", "kl", "loss"))]
+        for part, terms in result["losses"].items()
+    ]
+    if not rows:
+        return []
+    table = console.table(["", "reconstruction", "kl", "loss"], rows)
+    return [table, f"dimensions of the latent that say something of a picture: {result['active_dimensions']:,}"]
 
 
 def _boxes(parts: dict[str, Any]) -> list[Any]:

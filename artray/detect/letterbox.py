@@ -27,6 +27,16 @@ class Letter(NamedTuple):
         """Width and height of a picture of this size on the canvas, pixels."""
         return round(size_wh[0] * self.scale_xy[0]), round(size_wh[1] * self.scale_xy[1])
 
+    def covered(self, size_wh: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Left, upper, right and lower edge of a picture of this size, as parts of the canvas' width and height.
+
+        >>> letterbox(np.zeros((2, 4, 3), np.uint8), (8, 8), centred=True).covered((4, 2))
+        (0.0, 0.25, 1.0, 0.75)
+        """
+        (x, y), (width, height) = self.offset_xy, self.drawn_wh(size_wh)
+        canvas_height, canvas_width = self.canvas.shape[:2]
+        return x / canvas_width, y / canvas_height, (x + width) / canvas_width, (y + height) / canvas_height
+
     def to_canvas(self, boxes_xyxy: Boxes) -> NDArray[np.float32]:
         """Boxes float32[N, 4] in pixels of the canvas, of boxes floating[N, 4] in pixels of the picture."""
         placed: NDArray[np.float32] = (boxes_xyxy * np.array(self.scale_xy * 2) + np.array(self.offset_xy * 2)).astype(

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from artray.config import Section, parse
-from artray.detect import boxes, onnx_heads
+from artray.detect import boxes, layers, onnx_heads
 from artray.detect.detector import Image
 from artray.detect.found import Found
 from artray.detect.letterbox import Letter, letterbox
 from artray.detect.onnx_heads import Head, Layout
 from artray.detect.own_classes import Labels, OwnClasses
 from artray.errors import ConfigError, RowError, TransientError
-from artray.models import registry, weights
+from artray.models import onnx_file, registry, weights
 from artray.models.cards import Card, Rgb
 
 TYPES: Final[Mapping[str, type[np.floating[Any]]]] = MappingProxyType(
@@ -170,6 +170,7 @@ class Onnx(OwnClasses):
         super().__init__(classes, labels)
         self._head, self._score_min, self._settings = head, score_min, settings
         self._layout = Layout(settings.size_wh, len(classes), settings.strides, settings.extras)
+        self._model, self._device = model, device
         self._session = open_session(model, device)
         self._input = check_input(self._session, settings.size_wh)
         self._outputs = check_outputs(self._session, settings.outputs)
@@ -193,20 +194,36 @@ class Onnx(OwnClasses):
 
     def _find(self, image: Image) -> Found:
         pixels, letter = show(image, self._settings)
-        told = sound(onnx_heads.decode(self._head, self._run(pixels), self._layout), self._score_min)
+        outputs = self._run(self._session, self._outputs, pixels)
+        told = sound(onnx_heads.decode(self._head, outputs, self._layout), self._score_min)
         kept = select(told, self._class_ids, self._score_min, self._settings, self._head.overlapping)
         return kept._replace(boxes_xyxy=letter.to_image(kept.boxes_xyxy, (image.shape[1], image.shape[0])))
 
-    def _run(self, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The model's outputs, with the dimension of the batch if it has one."""
+    def look(self, names: Sequence[str]) -> layers.Look:
+        """What inner tensors of the model are, by name (``/model.9/cv2/act/Mul_output_0``): one image at a time.
+
+        Raises:
+            ConfigError: it has no such tensor.
+        """
+        session = open_session(self._model, self._device, names)
+        return lambda images: [self._look(session, names, image) for image in images]
+
+    def _look(self, session: Any, names: Sequence[str], image: Image) -> layers.Told:
+        pixels, letter = show(image, self._settings)
+        part = letter.covered((image.shape[1], image.shape[0]))
+        outputs = zip(names, self._run(session, names, pixels), strict=True)
+        return {name: layers.cells(output, 0, 1, part) for name, output in outputs}
+
+    def _run(self, session: Any, outputs: Sequence[str], pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Some outputs of the model, with the dimension of the batch if it has one."""
         name, dtype = self._input
         try:
-            outputs = self._session.run(self._outputs, {name: pixels[None].astype(dtype)})
+            found = session.run(outputs, {name: pixels[None].astype(dtype)})
         except Exception as error:
             if "CUDA failure" in str(error):
                 raise TransientError(f"detector: the GPU fails ({_line(error)}); run again to resume") from error
             raise
-        return [np.asarray(output, np.float32) for output in outputs]
+        return [np.asarray(output, np.float32) for output in found]
 
     def _try_out(self) -> None:
         """Look at an empty image: what does not fit is found before the first picture is read."""
@@ -219,13 +236,19 @@ class Onnx(OwnClasses):
             raise ConfigError(f"model: expected boxes of an empty image, got {_line(error)}") from error
 
 
-def open_session(model: Path, device: str) -> Any:
+def open_session(model: Path, device: str, inner: Sequence[str] = ()) -> Any:
     """ONNX Runtime's session of a file, on a device and no other.
 
     Weights in further files are refused: nobody has verified them.
 
+    Args:
+        model: the file.
+        device: "cpu", "cuda" or "cuda:N".
+        inner: tensors that are to be outputs besides those that are.
+
     Raises:
-        ConfigError: ONNX Runtime is not installed or cannot use the device, or the file is none of its kind.
+        ConfigError: ONNX Runtime is not installed or cannot use the device, the file is none of its kind, or has no
+            tensor of a name.
     """
     try:
         import onnxruntime
@@ -242,7 +265,10 @@ def open_session(model: Path, device: str) -> Any:
     with tempfile.TemporaryDirectory() as nothing:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
         try:
-            session = onnxruntime.InferenceSession(model.read_bytes(), options, providers=[(provider, arguments)])
+            content = onnx_file.with_outputs(model.read_bytes(), inner)
+            session = onnxruntime.InferenceSession(content, options, providers=[(provider, arguments)])
+        except ConfigError:
+            raise
         except Exception as error:
             raise ConfigError(f"model: expected an ONNX file with all its weights, got {_line(error)}") from error
     session.disable_fallback()

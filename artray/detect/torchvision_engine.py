@@ -22,7 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from artray.config import parse
-from artray.detect import detectron2_inputs, detectron2_twin, detectron2_weights
+from artray.detect import detectron2_inputs, detectron2_twin, detectron2_weights, layers
 from artray.detect.detector import Image
 from artray.detect.found import Found
 from artray.detect.own_classes import BySize, Labels
@@ -92,6 +92,26 @@ class Torchvision(BySize):
         return [
             self.called(*(output[name].cpu().numpy() for name in ("boxes", "scores", "labels"))) for output in outputs
         ]
+
+    def look(self, names: Sequence[str]) -> layers.Look:
+        """What modules of the network make of images, by name (``backbone.fpn.layer_blocks.3``).
+
+        Images are looked at one by one, by the backbone alone where all the modules are in it.
+
+        Raises:
+            ConfigError: it has no such module.
+        """
+        watched = layers.modules(self._model, names)
+        return lambda images: [self._look(watched, image) for image in images]
+
+    def _look(self, watched: Mapping[str, nn.Module], image: Image) -> layers.Told:
+        with torch.inference_mode(), layers.watched(watched) as outputs:
+            given = [_tensor(image, self._device)]
+            shown, _ = self._model.transform(given)
+            within = all(name.startswith("backbone.") for name in watched)
+            self._model.backbone(shown.tensors) if within else self._model(given)
+        (height, width), (padded_height, padded_width) = shown.image_sizes[0], shown.tensors.shape[2:]
+        return layers.told(outputs, 0, 1, (0.0, 0.0, width / padded_width, height / padded_height))
 
 
 def _tensor(image: Image, device: torch.device) -> Tensor:

@@ -1,15 +1,15 @@
 """YOLOX-nano as a detector: pictures of any size in, boxes in artray's classes out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from artray.detect import letterbox, yolox, yolox_weights
+from artray.detect import layers, letterbox, yolox, yolox_weights
 from artray.detect.boxes import nms
 from artray.detect.detector import Image
 from artray.detect.found import Found, nothing
@@ -99,20 +99,44 @@ class Yolox(OwnClasses):
             boxes_xyxy in pixels of each image, within it; each cell's best class only, and none where that maps to
             nothing.
         """
-        together = 1 if self._device.type == "cpu" else BATCH
         with torch.inference_mode():
-            return [
-                found
-                for start in range(0, len(images), together)
-                for found in self._detect(images[start : start + together])
-            ]
+            return [found for some in self._together(images) for found in self._detect(some)]
 
-    def _detect(self, images: Sequence[Image]) -> list[Found]:
-        """What images show that go through the network together."""
+    def look(self, names: Sequence[str]) -> layers.Look:
+        """What modules of the network make of images, by name, such as ``neck.out_coarse``.
+
+        Raises:
+            ConfigError: it has no such module.
+        """
+        watched = layers.modules(self._network, names)
+        return lambda images: [told for some in self._together(images) for told in self._look(watched, some)]
+
+    def _look(self, watched: Mapping[str, nn.Module], images: Sequence[Image]) -> list[layers.Told]:
+        """What modules make of images that go through the network together."""
+        letters, canvases = self._shown(images)
+        with torch.inference_mode(), layers.watched(watched) as outputs:
+            self._network(canvases)
+        covered = [
+            letter.covered((image.shape[1], image.shape[0])) for letter, image in zip(letters, images, strict=True)
+        ]
+        return [layers.told(outputs, n, len(images), part) for n, part in enumerate(covered)]
+
+    def _together(self, images: Sequence[Image]) -> Iterator[Sequence[Image]]:
+        """The images that go through the network together."""
+        together = 1 if self._device.type == "cpu" else BATCH
+        return (images[start : start + together] for start in range(0, len(images), together))
+
+    def _shown(self, images: Sequence[Image]) -> tuple[list[letterbox.Letter], Tensor]:
+        """Images on their canvases, and these as the network takes them, float[N, 3, S, S]."""
         letters = [letterbox.letterbox(image, (self.size_px, self.size_px)) for image in images]
         canvases = torch.from_numpy(np.stack([letter.canvas for letter in letters])).to(self._device)
         # channels innermost already: the permutation moves nothing
-        boxes, scores, own_ids = yolox.best(yolox.decode(self._network(canvases.permute(0, 3, 1, 2).float())))
+        return letters, canvases.permute(0, 3, 1, 2).float()
+
+    def _detect(self, images: Sequence[Image]) -> list[Found]:
+        """What images show that go through the network together."""
+        letters, canvases = self._shown(images)
+        boxes, scores, own_ids = yolox.best(yolox.decode(self._network(canvases)))
         class_ids = self._ids[own_ids]
         return [self._found(boxes[n], scores[n], class_ids[n], letter, images[n]) for n, letter in enumerate(letters)]
 

@@ -56,10 +56,10 @@ def _one_each(answers: Sequence[R], images: int) -> list[R | RowError]:
 
 
 def told(error: Exception) -> str:
-    r"""An error's type and message in one line, short enough for a column.
+    r"""An error's type and the first line of its message, short enough for a column.
 
-    >>> told(ValueError("no\\nnumber"))
+    >>> told(ValueError("no number\nand much advice"))
     'ValueError: no number'
     """
-    text = " ".join(str(error).split())
+    text = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {text}"[:DETAIL_CHARACTERS].removesuffix(": ")

@@ -1,10 +1,11 @@
-"""The convolutions of an ONNX file, read without the package onnx.
+"""What is needed of ONNX files, without the package onnx: convolutions read, inner tensors made outputs.
 
 Only as much of protocol buffers as that takes: a message is fields one after the other, each a number (its place in
 the schema and how it is stored) and a value.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -53,6 +54,41 @@ def convolutions(path: Path) -> list[Convolution]:
             f"weights {path}: expected an ONNX file whose convolutions have float32 weights and biases, got another; "
             f"is it damaged?"
         ) from error
+
+
+def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
+    """A file's content with inner tensors among its graph's outputs.
+
+    Nothing of it is written anew: a message that comes twice counts as one, its lists joined, so a graph of nothing but
+    further outputs is put behind. Their types are left for the runtime to infer.
+
+    Raises:
+        ConfigError: no node puts out a tensor of a name; names near ones.
+
+    Source: the encoding of protocol buffers ("Last One Wins"); onnx.proto: ModelProto.graph = 7; GraphProto.node = 1,
+    .output = 12; NodeProto.output = 2; ValueInfoProto.name = 1.
+    """
+    if not names:
+        return content
+    (graph, *_) = _bytes(memoryview(content), 7)
+    inner = [bytes(name).decode() for node in _bytes(graph, 1) for name in _bytes(node, 2)]
+    there = {bytes(name).decode() for output in _bytes(graph, 12) for name in _bytes(output, 1)}
+    for name in names:
+        if name not in inner:
+            near = ", ".join(difflib.get_close_matches(name, inner, n=5, cutoff=0.3))
+            raise ConfigError(f"layers: expected names of the model's {len(inner)} tensors, got {name!r}; near: {near}")
+    further = b"".join(_message(12, _message(1, name.encode())) for name in dict.fromkeys(names) if name not in there)
+    return content + _message(7, further)
+
+
+def _message(place: int, value: bytes) -> bytes:
+    """A field that is not a number."""
+    return _number(place << 3 | BYTES) + _number(len(value)) + value
+
+
+def _number(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    return bytes([value & 127 | 128]) + _number(value >> 7) if value > 127 else bytes([value])
 
 
 def _tensor(message: memoryview) -> tuple[bytes, NDArray[np.float32]]:

@@ -189,6 +189,9 @@ def _trunk(architecture: str) -> Trunk:
 def _timm(name: str) -> Trunk:
     """An architecture of timm, described by a module without memory.
 
+    A vision transformer takes images of any size that its patches divide: its positions, of the size that it was
+    trained at (DINOv2: 518 px), are interpolated.
+
     Raises:
         ConfigError: timm has none of that name, or it makes no pooled features.
     """
@@ -201,13 +204,14 @@ def _timm(name: str) -> Trunk:
         )
     with torch.device("meta"):
         module: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    options: dict[str, Any] = {"dynamic_img_size": True} if isinstance(module, timm.models.VisionTransformer) else {}
     classifier = module.pretrained_cfg.get("classifier") or ()
     last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     ends = {entry["reduction"]: entry["module"] for entry in getattr(module, "feature_info", [])}
     stages = tuple(ends.get(2**stage, "") for stage in range(1, STAGES + 1))
     modules = {layer for layer, _ in module.named_modules()}
     return Trunk(
-        lambda: timm.create_model(name, pretrained=False, num_classes=0),
+        lambda: timm.create_model(name, pretrained=False, num_classes=0, **options),
         int(getattr(module, "head_hidden_size", None) or module.num_features),
         str,
         tuple(f"{layer}." for layer in last),

@@ -27,7 +27,8 @@ def new_run_id() -> str:
 
 def embedding_of(card: Card) -> dict[str, Any]:
     """What store.json says of the card that makes the embeddings."""
-    return {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
+    told = {"card": card.name, "fingerprint": card.fingerprint(), "dimension": card.embedding_dim}
+    return told | {"metric": card.metric}
 
 
 @dataclass

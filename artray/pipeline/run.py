@@ -49,7 +49,7 @@ class Options:
     moved: bool = False  # the archive lies at another place than last time
 
 
-def process(archive: str, store: str, profile: Profile, reporter: Reporter, options: Options) -> Summary:
+def process(archive: str, store: str, profile: Profile, reporter: Reporter, options: Options, **told: str) -> Summary:
     """Process what is new or changed in an archive.
 
     Args:
@@ -58,6 +58,7 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
         profile: models, sizes and layout.
         reporter: is told how it goes.
         options: what this run alone does.
+        told: what store.json says of a new store besides.
 
     Returns:
         The summary; its report is in the store.
@@ -77,8 +78,8 @@ def process(archive: str, store: str, profile: Profile, reporter: Reporter, opti
     source = Location.of(archive)
     listing.check(source)
     known = metadata.read(Location.of(profile.archive.metadata)) if profile.archive.metadata else None
-    target = create_store(store)
-    _check_archive(source, target, moved=options.moved)
+    target = create_store(store, **told)
+    check_archive(source, target, moved=options.moved)
     run_id = new_run_id()
     spec = Spec(profile, run_id, fingerprint(profile, described))
     with (
@@ -149,9 +150,18 @@ def _cards(profile: Profile) -> list[Card]:
     """
     classifiers = [cards.load(name) for name in profile.classify.cards]
     detectors = [cards.load(name) for name in profile.detect.cards]
+    methods = [] if profile.retrieve.card is None else [cards.load(profile.retrieve.card)]
     cards.check_classifiers(classifiers)
     cards.check_detectors(detectors)
-    described, named = [*classifiers, *detectors], {*profile.classify.cards, *profile.detect.cards}
+    for card in methods:
+        cards.check_embedder(card)
+        if other := next((each.name for each in classifiers if "embedding" in each.yields), None):
+            raise ConfigError(
+                f"retrieve.card: expected one card that yields an embedding, got {other} and {card.name}; leave one "
+                f"out, or add {card.name} to the finished store: artray embed"
+            )
+    described = [*classifiers, *detectors, *methods]
+    named = {*profile.classify.cards, *profile.detect.cards, profile.retrieve.card}
     for card in described:
         for file in card.weights.values():
             weights.check_here(file, f"card {card.name}")
@@ -160,7 +170,7 @@ def _cards(profile: Profile) -> list[Card]:
     return described
 
 
-def _check_archive(source: Location, target: Store, *, moved: bool) -> None:
+def check_archive(source: Location, target: Store, *, moved: bool) -> None:
     """Make sure that the store is this archive's, or new.
 
     Raises:
@@ -302,7 +312,7 @@ class _Run:
         if self.spec.profile.store.index:
             self.reporter.phase("indexing")
             try:
-                with vectors.Index(self.target, self.spec.profile.store.milvus_uri) as index:
+                with vectors.opened(self.target, self.records, self.spec.profile.store) as index:
                     index.sync(self.records, self._indexed())
             except Interrupted:
                 raise

@@ -1,7 +1,7 @@
 """What every retrieval method is to the rest of artray: a callable from images to embeddings."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,28 @@ class ImageEmbedder(Protocol):
         """
 
 
+@runtime_checkable
+class TextEmbedder(ImageEmbedder, Protocol):
+    """A method that embeds words where pictures of what they say are; both have unit norm."""
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """float32[N, D] of N texts, comparable with embeddings of images; N may be 0.
+
+        On a CPU a text's embedding does not depend on the other texts of the call, bit for bit.
+        """
+
+
+def checked(image: Image) -> Image:
+    """The image, if it is one.
+
+    Raises:
+        ValueError: it is not uint8[H, W, 3], or is empty.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
+    return image
+
+
 def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedder:
     """The method that a card describes: of task retrieve, or a classifier's trunk.
 
@@ -43,4 +65,21 @@ def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedde
 
         return Embedder(card, registry.check_device(device), batch_size)
     embedder: ImageEmbedder = registry.build(card, device)
-    return embedder
+    unit = card.metric != "cosine" or isinstance(embedder, TextEmbedder)
+    return embedder if unit else UnitNorm(embedder)
+
+
+class UnitNorm:
+    """A method whose embeddings are compared by their direction: they get unit norm."""
+
+    def __init__(self, embedder: ImageEmbedder) -> None:
+        self.embedder, self.dim = embedder, embedder.dim
+
+    def __call__(self, images: Sequence[Image]) -> Floats:
+        """As :class:`ImageEmbedder`; ValueError where an embedding has no direction."""
+        found = self.embedder(images)
+        norms = np.linalg.norm(found.astype(np.float64), axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or not norms.all():
+            raise ValueError("embedding: expected finite values that are not all zero")
+        unit: Floats = (found / norms).astype(np.float32)
+        return unit

@@ -17,6 +17,8 @@ Doubles = NDArray[np.float64]
 DIGITS: Final = 6
 """Similarities are rounded to these, so that neither the order of summation nor the rounding of stored values shows."""
 
+UNIT_TOLERANCE: Final = 1e-4
+
 
 def similarities(metric: str, matrix: Floats, query: Floats) -> Doubles:
     """How similar every row is to a query: N values of at most 1, in double precision.
@@ -71,8 +73,8 @@ METRICS: Final[Mapping[str, Callable[[Doubles, Doubles], Doubles]]] = MappingPro
 def searchable(metric: str, matrix: Floats) -> Floats:
     """float32[N, D] that an index can hold: nearest by inner product, or of ``euclidean`` by Euclidean distance.
 
-    Rows get unit norm under ``cosine``. Of histograms the roots are taken: their inner product is Hellinger's, which
-    ranks nearly as chi-square does.
+    Under ``cosine`` rows get unit norm; those that have it stay what they are, bit for bit. Of histograms the roots
+    are taken: their inner product is Hellinger's, which ranks nearly as chi-square does.
 
     Source: Vedaldi and Zisserman (2012), Table 1, of the kernels that are alike; Arandjelovic and Zisserman (2012).
     """
@@ -80,5 +82,16 @@ def searchable(metric: str, matrix: Floats) -> Floats:
         return matrix
     values: Any = np.sqrt(np.maximum(matrix, 0)) if metric == "chi_square" else matrix
     norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
-    unit: Floats = (values / np.where(norms > 0, norms, 1)).astype(np.float32)
+    other = (norms > 0) & (np.abs(norms - 1) > UNIT_TOLERANCE)
+    unit: Floats = (values / np.where(other, norms, 1)).astype(np.float32)
     return unit
+
+
+def recovered(metric: str, vectors: Floats) -> Floats:
+    """The embeddings float32[N, D] whose :func:`searchable` vectors these are: under ``cosine`` their direction.
+
+    >>> histogram = np.array([[0.25, 0.75]], np.float32)
+    >>> recovered("chi_square", searchable("chi_square", histogram)).round(6).tolist()
+    [[0.25, 0.75]]
+    """
+    return np.square(vectors) if metric == "chi_square" else vectors

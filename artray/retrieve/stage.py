@@ -3,12 +3,22 @@
 Importing this module registers every architecture that retrieves.
 """
 
+from collections.abc import Sequence
+
 from artray.config import RetrieveConfig
 from artray.errors import RowError
 from artray.models import cards
 from artray.models.attempt import attempt
-from artray.retrieve import cooccurrence  # noqa: F401 - it registers its architecture
-from artray.retrieve.embedder import build
+from artray.retrieve import (  # noqa: F401 - they register themselves
+    colours,
+    cooccurrence,
+    detector_features,
+    open_clip,
+    pixels,
+    vae,
+    visual_words,
+)
+from artray.retrieve.embedder import Floats, Image, build
 from artray.schema import Batch
 
 
@@ -34,10 +44,13 @@ class Embed:
         embeddings: list[object] = [None] * len(batch["error"])
         for start in range(0, len(good), self.cfg.batch_size):
             rows = good[start : start + self.cfg.batch_size]
-            for row, found in zip(rows, attempt(self.embed, [batch["pixels"][row] for row in rows]), strict=True):
+            for row, found in zip(rows, attempt(self._embeddings, [batch["pixels"][row] for row in rows]), strict=True):
                 if isinstance(found, RowError):
                     batch["pixels"][row], batch["error"][row] = None, found.kind
                     batch["error_detail"][row] = found.detail
                 else:
                     embeddings[row] = found
         return batch | {"embedding": embeddings}
+
+    def _embeddings(self, images: Sequence[Image]) -> list[Floats]:
+        return list(self.embed(images))

@@ -48,6 +48,8 @@ COMPUTED: Final = {
 }
 
 WANTED: Final = re.compile(r"(?P<name>.+?)(?::(?P<score>[^:x]+))?(?:x(?P<count>[0-9]+))?")
+SAID: Final = re.compile(r"(?P<key>[^=~<>]+?)\s*(?P<operator>>=|<=|=|~|<|>)\s*(?P<value>.+)", re.DOTALL)
+NUMBER: Final = "[-+]?[0-9]+([.][0-9]+)?"
 MAX_LIMIT: Final = 100_000
 
 
@@ -58,6 +60,14 @@ class Wanted(NamedTuple):
     score_min: float  # in [0, 1]
     count: int  # type: ignore[assignment]  # at least 1
     category: str = ""  # lower case; "" for any
+
+
+class Said(NamedTuple):
+    """What a work's metadata must say."""
+
+    key: str
+    operator: str  # = (the same, in any case), ~ (contains it, likewise), or <, <=, >, >= of the first number in it
+    value: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Filters:
             "animalsx3" or "Persons/Mary".
         text: words that must all occur in image_id or metadata, in any case.
         error: one of errors.ERROR_KINDS, "any" for every failed image, "none" for every good one.
+        where: KEY=VALUE, KEY~WORD, KEY>=NUMBER, ... each, of the metadata: "year>=1880" and "year<1890" for a decade.
     """
 
     type: str | None = None
@@ -78,13 +89,22 @@ class Filters:
     objects: tuple[str, ...] = ()
     text: str | None = None
     error: str | None = None
+    where: tuple[str, ...] = ()
 
     def wanted(self) -> list[Wanted]:
         """The objects asked for."""
         return [parse_object(text) for text in self.objects]
 
+    def others(self) -> bool:
+        """Whether something is asked besides type, genre and objects."""
+        return bool(self.text or self.error or self.where)
+
+    def said(self) -> list[Said]:
+        """What is asked of the metadata."""
+        return [parse_where(text) for text in self.where]
+
     def __bool__(self) -> bool:
-        return bool(self.type or self.genre or self.objects or self.text or self.error)
+        return bool(self.type or self.genre or self.objects or self.others())
 
 
 class Found(NamedTuple):
@@ -126,6 +146,24 @@ def parse_object(text: str) -> Wanted:
         raise ConfigError(f"--object {text}: expected a count from 1 to 10000, got {count}")
     category, _, name = match["name"].rpartition("/")
     return Wanted(name.strip(), score, count, category.strip())
+
+
+def parse_where(text: str) -> Said:
+    """KEY, an operator and a value.
+
+    >>> parse_where("year >= 1880")
+    Said(key='year', operator='>=', value='1880')
+
+    Raises:
+        ConfigError: it is not of that form, or there is no number to compare with.
+    """
+    match = SAID.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"--where {text}: expected KEY, one of = ~ < <= > >=, and a value, for example year>=1880")
+    said = Said(**match.groupdict())
+    if said.operator not in "=~" and not re.fullmatch(NUMBER, said.value):
+        raise ConfigError(f"--where {text}: expected a number after {said.operator}, got {said.value}")
+    return said
 
 
 def find(
@@ -188,6 +226,7 @@ def condition(filters: Filters) -> Clause:
         *(_objects(wanted) for wanted in filters.wanted()),
         *(_word(word) for word in (filters.text or "").split()),
         *([_error(filters.error)] if filters.error else []),
+        *(_said(said) for said in filters.said()),
     ]
     sql = " AND ".join(clause.sql for clause in clauses) or "true"
     return Clause(sql, [value for clause in clauses for value in clause.parameters])
@@ -207,6 +246,15 @@ def _objects(wanted: Wanted) -> Clause:
 def _word(word: str) -> Clause:
     values = "array_to_string(map_values(metadata), chr(10))"
     return Clause(f"(contains(lower(image_id), lower(?)) OR contains(lower({values}), lower(?)))", [word, word])
+
+
+def _said(said: Said) -> Clause:
+    if said.operator == "=":
+        return Clause("lower(metadata[?]) = lower(?)", [said.key, said.value])
+    if said.operator == "~":
+        return Clause("contains(lower(metadata[?]), lower(?))", [said.key, said.value])
+    number = f"try_cast(regexp_extract(metadata[?], '{NUMBER}') AS DOUBLE)"
+    return Clause(f"{number} {said.operator} ?::DOUBLE", [said.key, float(said.value)])
 
 
 def _error(kind: str) -> Clause:
@@ -250,6 +298,14 @@ def check_names(connection: views.Connection, filters: Filters) -> None:
         if value:
             stored = _distinct(connection, f"SELECT DISTINCT {option} FROM works WHERE {option} IS NOT NULL")  # noqa: S608
             check_name(option, value, {*known, *stored})
+    if filters.where:
+        keys = set(_distinct(connection, "SELECT DISTINCT unnest(map_keys(metadata)) FROM works"))
+        for said in filters.said():
+            if said.key not in keys:
+                raise ConfigError(
+                    f"--where {said.key}: expected a key of the metadata ({', '.join(sorted(keys)) or 'there is none'})"
+                    f"{near(said.key, keys)}"
+                )
     if filters.objects:
         stored = _distinct(connection, "SELECT DISTINCT unnest([class_name, category]) FROM objects")
         for wanted in filters.wanted():

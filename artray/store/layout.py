@@ -6,7 +6,8 @@ STORE/records/              a Delta Lake table: Parquet parts and a transaction 
 STORE/runs/RUN_ID.json      profile, cards, versions, counts, timings of a run
 STORE/runs/RUN_ID/          its manifest and work list
 STORE/corrections/          what people put right; see artray.store.corrections
-STORE/vectors/              the Milvus Lite collection: derived, rebuilt from records at any time
+STORE/vectors/              the vector index: derived, rebuilt from records at any time
+STORE/methods/NAME/         embeddings by another method: a store of its own, whose records have these alone
 """
 
 import os
@@ -21,7 +22,8 @@ from artray import __version__, schema
 from artray.errors import ConfigError
 from artray.location import Location
 
-OWN: Final = ("records", "runs", "corrections", "vectors", "lease.json")
+OWN: Final = ("records", "runs", "corrections", "vectors", "methods", "lease.json")
+METHODS: Final = "methods"
 ENCODED: Final = re.compile("%[0-9A-Fa-f]{2}")
 
 
@@ -79,6 +81,20 @@ class Store:
         cache = Path(os.environ.get("ARTRAY_CACHE") or Path.home() / ".cache" / "artray")
         return cache / "vectors" / self.location.key
 
+    def method(self, name: str) -> "Store":
+        """The store of another method's embeddings, which may not be there."""
+        return Store(self.location / METHODS / name)
+
+    def methods(self) -> list[str]:
+        """The names of the methods that have embeddings."""
+        names = (self.location / METHODS).names()
+        return [name for name in names if self.method(name).read_json("store.json") is not None]
+
+    @property
+    def is_method(self) -> bool:
+        """Whether it holds a method's embeddings, and labels and boxes are in the store above it."""
+        return "method" in (self.read_json("store.json") or {})
+
     def run(self, run_id: str) -> Location:
         """The folder of a run."""
         return self.location / "runs" / run_id
@@ -123,8 +139,12 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     return store
 
 
-def create_store(uri: str | os.PathLike[str]) -> Store:
+def create_store(uri: str | os.PathLike[str], **told: Any) -> Store:
     """The store at ``uri``, made if there is none.
+
+    Args:
+        uri: where.
+        told: what store.json says of a new one besides.
 
     Raises:
         ConfigError: the folder holds something that is not a store, or cannot be one.
@@ -139,7 +159,7 @@ def create_store(uri: str | os.PathLike[str]) -> Store:
     if strangers:
         raise ConfigError(f"{uri}: expected an empty folder or a store, found {strangers[0]}; name another place")
     store.location.make()
-    store.write_json("store.json", {"format_version": schema.FORMAT_VERSION, "artray": __version__})
+    store.write_json("store.json", {"format_version": schema.FORMAT_VERSION, "artray": __version__} | told)
     return store
 
 

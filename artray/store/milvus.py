@@ -30,8 +30,8 @@ def key(image_id: str) -> str:
     return hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def create(client: Any, name: str, dim: int) -> None:
-    """Make the collection of vectors of ``dim`` values; they have unit norm, so the inner product is the cosine."""
+def create(client: Any, name: str, dim: int, metric: str = "IP") -> None:
+    """Make the collection of vectors of ``dim`` values, compared by inner product or by L2."""
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -41,7 +41,7 @@ def create(client: Any, name: str, dim: int) -> None:
     for field in ("image_id", "type", "genre", "objects"):
         schema.add_field(field, DataType.VARCHAR, max_length=MAX_TEXT)
     parameters = client.prepare_index_params()
-    parameters.add_index("embedding", index_type="HNSW", metric_type="IP", params=BUILD)
+    parameters.add_index("embedding", index_type="HNSW", metric_type=metric, params=BUILD)
     client.create_collection(name, schema=schema, index_params=parameters)
 
 

@@ -1,10 +1,11 @@
 """The picture behind a record, or any other, as the pipeline sees it: decoded in a guarded process, upright, RGB."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from artray.config import ArchiveConfig, DecodeConfig
 from artray.errors import ConfigError, RowError
 from artray.store.export import replacing
 from artray.store.layout import Store
+
+if TYPE_CHECKING:
+    from artray.archive.pool import DecodePool
+    from artray.models.cards import Card
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -76,6 +81,17 @@ class Pictures:
         here = tuple(module for module in decode.plugins if _installed(module))  # others may be on the cluster alone
         self.decode = decode.model_copy(update={"plugins": here})
         self.max_file_bytes = ArchiveConfig.reported(profile.get("archive", {})).max_file_bytes
+        self._kept: tuple[int, DecodePool] | None = None
+
+    @contextlib.contextmanager
+    def kept(self, max_side_px: int) -> Iterator["Pictures"]:
+        """Inside, the process that decodes pictures of this size stays, where else each picture has one of its own."""
+        with self._pool(max_side_px) as pool:
+            self._kept = max_side_px, pool
+            try:
+                yield self
+            finally:
+                self._kept = None
 
     def of_record(self, record: dict[str, Any], max_side_px: int | None = None) -> Picture:
         """The picture of a record, no larger than ``max_side_px`` on its longer side (None: than the run made it).
@@ -101,22 +117,28 @@ class Pictures:
 
     def _read(self, uri: str, version: str, max_side_px: int | None, name: str) -> Picture:
         from artray.archive import reading
-        from artray.archive.pool import DecodePool
 
         side_px = max_side_px or self.decode.max_side_px
         try:
             data = reading.read(uri, version, self.max_file_bytes)
         except RowError as error:
             raise ConfigError(f"{name}: its picture cannot be read: {error}") from error
-        with DecodePool(self.decode.model_copy(update={"max_side_px": side_px, "processes": 1})) as pool:
-            found = next(iter(pool.decode_many([data])))
+        with self._pool(side_px) as pool:
+            [found] = pool.decode_many([data])
         if isinstance(found, RowError):
             raise ConfigError(f"{name}: its picture cannot be decoded: {found}")
         return Picture(found.pixels, found.width_px, found.height_px)
 
+    def _pool(self, side_px: int) -> "contextlib.AbstractContextManager[DecodePool]":
+        from artray.archive.pool import DecodePool
 
-def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """The embedding float32[D] of a picture, by the model that made the store's.
+        if self._kept and self._kept[0] == side_px:
+            return contextlib.nullcontext(self._kept[1])
+        return DecodePool(self.decode.model_copy(update={"max_side_px": side_px, "processes": 1}))
+
+
+def card_of(store: Store) -> "Card":
+    """The card that made the embeddings of a store, or of a method's.
 
     Raises:
         ConfigError: the store has none, or its card is another one by now.
@@ -124,7 +146,6 @@ def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
     described = (store.read_json("store.json") or {}).get("embedding")
     if not described:
         raise ConfigError(f"{store.uri}: has no embeddings; run artray process with a profile that yields them")
-    from artray.classify.model import Embedder
     from artray.models import cards
 
     card = cards.load(described["card"])
@@ -132,7 +153,22 @@ def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
         raise ConfigError(
             f"card {card.name}: is not the one that {store.uri} was made with; run artray process again, or restore it"
         )
-    vector: npt.NDArray[np.float32] = Embedder(card)([pixels])[0]
+    return card
+
+
+def embedding(store: Store, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """The embedding float32[D] of a picture, by the model that made those of the store, or of a method's.
+
+    Raises:
+        ConfigError: the store has none, its card is another one by now, or the picture has none.
+    """
+    from artray.retrieve import embedder
+
+    card = card_of(store)
+    try:
+        vector: npt.NDArray[np.float32] = embedder.build(card)([pixels])[0]
+    except ValueError as error:
+        raise ConfigError(f"card {card.name}: this picture has no embedding: {error}") from error
     return vector
 
 

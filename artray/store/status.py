@@ -6,7 +6,7 @@ from artray.errors import ArtrayError
 from artray.store import views
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import Index, configured
+from artray.store.vectors import opened
 
 COUNTS: Final = {
     "types": "SELECT type, count(*) FROM works WHERE type IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1",
@@ -39,7 +39,18 @@ def status(store: Store) -> dict[str, Any]:
         | states
         | counts
         | {"runs": runs, "vectors": _vectors(store, records)}
+        | {"methods": {name: _method(store.method(name)) for name in store.methods()}}
     )
+
+
+def _method(store: Store) -> dict[str, Any]:
+    """What there is of another method's embeddings."""
+    records = Records.open(store)
+    with views.opened(records) as database:
+        states = _states(database, store.runs(RUNS))
+    described = (store.read_json("store.json") or {}).get("embedding") or {}
+    told = {key: described.get(key) for key in ("dimension", "metric")}
+    return told | states | {"vectors": _vectors(store, records)}
 
 
 def _states(database: views.Connection, runs: list[dict[str, Any]]) -> dict[str, int]:
@@ -62,7 +73,7 @@ def _states(database: views.Connection, runs: list[dict[str, Any]]) -> dict[str,
 
 def _vectors(store: Store, records: Records) -> dict[str, Any]:
     try:
-        with Index(store, configured(store).milvus_uri) as index:
+        with opened(store) as index:
             return {"count": index.count, "lag": index.lag(records)}
     except ArtrayError as error:
         return {"count": None, "lag": None, "note": str(error)}

@@ -1,18 +1,24 @@
-"""The vector index: a Milvus collection that is made from the records and can be made again at any time.
+"""The vector index: a collection of vectors that is made from the records and can be made again at any time.
 
-    with vectors.Index(store) as index:
+    with vectors.opened(store, records) as index:
         index.sync(records)
         hits = index.search(embedding, 50)
 
-It can lag behind the records or be lost; they cannot. It is brought up to date by the difference to what is marked
-as done (artray.store.marks), so that doing it again does nothing, and doing the rest after a crash does the rest.
+It can lag behind the records or be lost; they cannot. It is brought up to date by the difference to what it has marked
+as done, so that doing it again does nothing, and doing the rest after a crash does the rest.
+
+    milvus  a Milvus server, or Milvus Lite for a store that is not large (artray.store.milvus_index)
+    hnsw    a graph in a file, searched in this process, for one that is (artray.store.hnsw_index)
 """
 
+import abc
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +27,19 @@ import pyarrow.compute as pc
 
 from artray.config import StoreConfig
 from artray.location import Location
-from artray.store import milvus, views
+from artray.store import views
+from artray.store.find import Filters
 from artray.store.layout import Store
-from artray.store.marks import Marks
 from artray.store.records import Records
 
 Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+LOCK: Final = "LOCK"
 BATCH_ROWS: Final = 1_000
-BULK_ROWS: Final = 5_000
-"""While Milvus Lite writes more than this it keeps nothing in memory: else it builds the graph again at every flush."""
+LITE_ROWS: Final = 20_000
+"""More vectors than this are not left to Milvus Lite, whose every search goes through all keys; see docs/search.md."""
 
 GOOD: Final = "error = '' AND vanished_at IS NULL"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -53,25 +61,27 @@ class Hit(NamedTuple):
     embedding: Floats  # float32[D]
 
 
-class Index:
-    """The vectors of a store; a context manager. Milvus is opened when it is needed, and kept until :meth:`close`.
+class Index(abc.ABC):
+    """The vectors of a store; a context manager. What it needs is opened then, and kept until :meth:`close`.
 
     A process holds at most one of a store's at a time.
 
     Args:
         store: whose vectors.
-        milvus_uri: a server's URI; None for Milvus Lite in the store's own folder.
     """
 
-    def __init__(self, store: Store, milvus_uri: str | None = None) -> None:
-        self.store, self.milvus_uri = store, milvus_uri
-        self.folder = store.location / "vectors" if milvus_uri else Location(str(store.vectors_path))
-        self.path = store.vectors_path / "milvus.db"
-        self.name = f"artray_{store.location.key}" if milvus_uri else "works"
-        self.marks = Marks(self.folder)
-        self._client: Any = None
-        self._loaded = False
-        self._lag: tuple[Any, int] | None = None  # for a version of the records and of the marks
+    engine: ClassVar[str]
+    complete: ClassVar[bool]
+    """Whether a search finds as many as there are, however few a filter leaves."""
+
+    instant: ClassVar[bool]
+    """Whether it answers a first question sooner than a comparison with all records would."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.folder = Location(str(store.vectors_path))
+        self.metric = metric_of(store)
+        self._lag: tuple[Any, int] | None = None  # for a version of the records and of what is marked
 
     def __enter__(self) -> "Index":
         return self
@@ -81,101 +91,103 @@ class Index:
     ) -> None:
         self.close()
 
+    @abc.abstractmethod
     def close(self) -> None:
-        """Let go of the collection, so that another process can open it."""
-        client, self._client, self._loaded = self._client, None, False
-        if client is not None:
-            client.close()
-            if self.milvus_uri is None:
-                milvus.release(self.path)
+        """Let go of the vectors, so that another process can have them."""
 
-    @property
-    def dim(self) -> int:
-        """The vectors' length; 0 where there are none."""
-        return int((self._described() or {}).get("dim", 0))
-
-    @property
-    def count(self) -> int:
-        """How many vectors are marked as being there; Milvus is not asked."""
-        return _vectors(self._marked())
-
-    def lag(self, records: Records) -> int:
-        """How many records' vectors have to be written or deleted; Milvus is not asked."""
-        moment = (records.version, self.marks.moment())
-        if self._lag is None or self._lag[0] != moment:
-            with self._compared(records) as connection:
-                statement = "SELECT (SELECT count(*) FROM todo) + (SELECT count(*) FROM gone)"
-                self._lag = moment, int(connection.execute(statement).fetchall()[0][0])
-        return self._lag[1]
-
-    def sync(self, records: Records, progress: Callable[[int, int], None] | None = None) -> Synced:
+    @abc.abstractmethod
+    def sync(self, records: Records, progress: Progress | None = None) -> Synced:
         """Make the vectors those of ``records``: idempotent, resumable, some rows at a time.
 
         Of records with embeddings of different lengths (after a change of models) those like the newest are taken.
         ``progress`` is called with the number of images done so far, and of all that there are to do.
 
         Raises:
-            StoreBusyError: another process has Milvus Lite open.
-            TransientError: Milvus failed.
+            StoreBusyError: another process has them open.
+            TransientError: the engine failed.
         """
-        todo, gone = self._difference(records)
-        if not todo and not gone and self._described() is not None:
-            return Synced(0, 0, self.count)
-        with milvus.failing(self.milvus_uri or str(self.path)):
-            dim = self._dim_of(records, todo)
-            if self._renew(dim):
-                todo, gone = self._difference(records)
-            self.marks.begin([*todo, *gone])
-            self._delete(gone)
-            if dim and not self.milvus_uri and len(todo) > BULK_ROWS:
-                self._connected().release_collection(self.name)
-                self._loaded = False
-            upserted = self._upsert(records, todo, dim, progress)
-            self.marks.forget(gone)
-            if dim:
-                self._connected().flush(self.name)
-                self._ready()
-        self.marks.save()
-        return Synced(upserted, len(gone), self.count)
 
-    def search(self, query: Floats, limit: int, expression: str = "") -> list[Hit]:
-        """The vectors nearest to float32[D] ``query`` of unit norm, the nearest first, approximately.
+    @abc.abstractmethod
+    def search(self, query: Floats, limit: int, chosen: Any = None) -> list[Hit]:
+        """The vectors nearest to an embedding float32[D], the nearest first, approximately.
 
         Args:
             query: what to look for.
             limit: how many, at most.
-            expression: a Milvus filter (see milvus.expression).
+            chosen: what :meth:`choose` said; None for all.
 
         Raises:
-            StoreBusyError: another process has Milvus Lite open.
-            TransientError: Milvus failed.
+            StoreBusyError: another process has them open.
+            TransientError: the engine failed.
         """
-        with milvus.failing(self.milvus_uri or str(self.path)):
-            found = self._ready().search(
-                self.name,
-                [np.asarray(query, np.float32)],
-                filter=expression,
-                limit=limit,
-                output_fields=list(milvus.FIELDS),
-                search_params={"params": {"ef": max(128, 2 * limit)}},
-            )[0]
-        return [_hit(hit["entity"]) for hit in found]
 
+    @abc.abstractmethod
     def get(self, image_id: str) -> Hit | None:
         """The vector of an image, or None."""
-        with milvus.failing(self.milvus_uri or str(self.path)):
-            found = self._ready().get(self.name, [milvus.key(image_id)], output_fields=list(milvus.FIELDS))
-        return _hit(found[0]) if found else None
+
+    @abc.abstractmethod
+    def choose(self, filters: Filters, connection: views.Connection) -> Any:
+        """The filters as :meth:`search` takes them.
+
+        Args:
+            filters: what works must be, not empty.
+            connection: with the view ``works`` (see views.opened).
+
+        Raises:
+            ConfigError: this engine cannot apply them; says what it can.
+        """
+
+    @abc.abstractmethod
+    def _marked(self) -> pa.Table:
+        """image_id, processed_at and whether there is a vector, of all images that are done or under way."""
+
+    @abc.abstractmethod
+    def _moment(self) -> Any:
+        """Changes whenever :meth:`_marked` does."""
+
+    @property
+    def dim(self) -> int:
+        """The embeddings' length; 0 where there are none."""
+        return int((self._described() or {}).get("dim", 0))
+
+    @property
+    def count(self) -> int:
+        """How many vectors are marked as being there; the engine is not asked."""
+        return _vectors(self._marked())
+
+    def lag(self, records: Records) -> int:
+        """How many records' vectors have to be written or deleted; the engine is not asked."""
+        if (self._described() or {}).get("records") == named(records):
+            return 0
+        moment = (records.version, self._moment())
+        if self._lag is None or self._lag[0] != moment:
+            with self._compared(records) as connection:
+                statement = "SELECT (SELECT count(*) FROM todo) + (SELECT count(*) FROM gone)"
+                self._lag = moment, int(connection.execute(statement).fetchall()[0][0])
+        return self._lag[1]
+
+    def _clear(self, *kept: str) -> None:
+        """Remove all that is in the folder, whichever engine made it, but what is named."""
+        for name in self.folder.names():
+            path = Path(f"{self.folder.uri}/{name}")
+            if name in kept or name == LOCK:
+                continue
+            if not self.folder.is_s3 and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                (self.folder / name).remove()
 
     def _described(self) -> dict[str, Any] | None:
         """What index.json says; None where there is no such index."""
-        described = (self.folder / "index.json").read_json()
-        fits = described is not None and described.get("format") == FORMAT
-        there = bool(self.milvus_uri) or self.path.exists() or not (described or {}).get("dim")
-        return described if fits and there else None
+        described = (self.folder / "index.json").read_json() or {}
+        fits = (FORMAT, self.engine, self.metric) == tuple(described.get(key) for key in ("format", "engine", "metric"))
+        return described if fits else None
 
-    def _marked(self) -> pa.Table:
-        return self.marks.table() if self._described() is not None else self.marks.table().slice(0, 0)
+    def _describe(self, dim: int, **more: Any) -> None:
+        """Write index.json."""
+        told = {"format": FORMAT, "engine": self.engine, "metric": self.metric, "dim": dim}
+        self.folder.make()
+        (self.folder / "index.json").write_json(more | told)
 
     @contextlib.contextmanager
     def _compared(self, records: Records) -> Iterator[views.Connection]:
@@ -208,75 +220,6 @@ class Index:
         lengths = (pc.max(pc.list_value_length(batch["embedding"])).as_py() for batch in embeddings(records, set(todo)))
         return next((length for length in lengths if length), 0)
 
-    def _renew(self, dim: int) -> bool:
-        """Make the collection anew where there is none, where it lost vectors, or where the length changed."""
-        described = self._described()
-        if described is not None and described["dim"] == dim and (not dim or self._complete()):
-            return False
-        for name in ("index.json", "synced.parquet"):
-            (self.folder / name).remove()
-        if dim or self.milvus_uri or self.path.exists():
-            self._drop()
-        if dim:
-            milvus.create(self._connected(), self.name, dim)
-        self.folder.make()
-        (self.folder / "index.json").write_json({"format": FORMAT, "dim": dim})
-        return True
-
-    def _complete(self) -> bool:
-        """Whether Milvus has as many vectors as are marked, or more (of images under way)."""
-        client = self._connected()
-        if not client.has_collection(self.name):
-            return False
-        if self.milvus_uri is None:
-            count = client.get_collection_stats(self.name)["row_count"]  # exact, and without loading the vectors
-        else:
-            count = self._ready().query(self.name, filter="", output_fields=["count(*)"])[0]["count(*)"]
-        return int(count) >= self.count
-
-    def _drop(self) -> None:
-        client = self._connected()
-        self._loaded = False
-        if client.has_collection(self.name):
-            client.drop_collection(self.name)
-
-    def _delete(self, image_ids: list[str]) -> None:
-        for start in range(0, len(image_ids) if self.dim else 0, BATCH_ROWS):
-            keys = [milvus.key(image_id) for image_id in image_ids[start : start + BATCH_ROWS]]
-            self._connected().delete(self.name, ids=keys)
-
-    def _upsert(self, records: Records, todo: list[str], dim: int, progress: Callable[[int, int], None] | None) -> int:
-        """Write the vectors of these images; returns how many have one. The others lose what they had."""
-        upserted = done = 0
-        for batch in embeddings(records, set(todo)):
-            moments = pc.fill_null(batch["processed_at"], EPOCH).cast(pa.int64()).to_pylist()
-            there, matrix = matrix_of(batch, dim)
-            rows = views.rows(batch.drop_columns(["embedding"]))
-            kept = [pair for pair, good in zip(zip(rows, moments, strict=True), there.to_pylist(), strict=True) if good]
-            if kept:
-                entities = [milvus.entity(*pair, vector) for pair, vector in zip(kept, matrix, strict=True)]
-                self._connected().upsert(self.name, entities)
-            self._delete(batch["image_id"].filter(pc.invert(there)).to_pylist())
-            self.marks.done([row["image_id"] for row in rows], moments, there.to_pylist())
-            upserted, done = upserted + len(kept), done + len(rows)
-            if progress is not None:
-                progress(done, len(todo))
-        return upserted
-
-    def _connected(self) -> Any:
-        """The Milvus client."""
-        if self._client is None:
-            self._client = milvus.server(self.milvus_uri) if self.milvus_uri else milvus.lite(self.path)
-        return self._client
-
-    def _ready(self) -> Any:
-        """The client with the collection in memory."""
-        client = self._connected()
-        if not self._loaded:
-            client.load_collection(self.name)
-            self._loaded = True
-        return client
-
 
 def configured(store: Store) -> StoreConfig:
     """Where the latest run put the vectors, and whether it did."""
@@ -284,10 +227,36 @@ def configured(store: Store) -> StoreConfig:
     return StoreConfig.reported(runs[-1].get("profile", {}).get("store", {})) if runs else StoreConfig()
 
 
-def lag(store: Store, records: Records, milvus_uri: str | None = None) -> dict[str, int]:
-    """How many vectors there are, and how many are missing, outdated or too many: {count, lag}."""
-    index = Index(store, milvus_uri)
-    return {"count": index.count, "lag": index.lag(records)}
+def metric_of(store: Store) -> str:
+    """How the store's embeddings are compared; see artray.retrieve.metrics."""
+    return str(((store.read_json("store.json") or {}).get("embedding") or {}).get("metric", "cosine"))
+
+
+def opened(store: Store, records: Records | None = None, cfg: StoreConfig | None = None) -> Index:
+    """The index of a store, by the engine that its configuration asks for.
+
+    Args:
+        store: whose vectors.
+        records: where they are to be brought up to date: by how many there are ``auto`` chooses the engine.
+        cfg: None for that of the latest run.
+    """
+    from artray.store.hnsw_index import HnswIndex
+    from artray.store.milvus_index import MilvusIndex
+
+    cfg = cfg or configured(store)
+    if cfg.milvus_uri or cfg.engine == "milvus":
+        return MilvusIndex(store, cfg.milvus_uri)
+    described = (Location(str(store.vectors_path)) / "index.json").read_json() or {}
+    there = described.get("engine") == HnswIndex.engine
+    large = there if records is None else there or records.count() > LITE_ROWS
+    return HnswIndex(store) if cfg.engine == "hnsw" or large else MilvusIndex(store)
+
+
+def sync(store: Store, cfg: StoreConfig | None = None, progress: Progress | None = None) -> Synced:
+    """Bring a store's vectors up to date; see :meth:`Index.sync`."""
+    records = Records.open(store)
+    with opened(store, records, cfg) as index:
+        return index.sync(records, progress)
 
 
 def embeddings(records: Records, image_ids: set[str]) -> Iterator[pa.Table]:
@@ -306,10 +275,10 @@ def matrix_of(batch: pa.Table, dim: int) -> tuple[pa.ChunkedArray, Floats]:
     return there, values.reshape(-1, max(dim, 1))
 
 
+def named(records: Records) -> str:
+    """The table and its version, by which an index knows whether it is up to date."""
+    return f"{records.delta().metadata().id}@{records.version}"
+
+
 def _vectors(marked: pa.Table) -> int:
     return int(pc.sum(pc.and_(marked["vector"], pc.is_valid(marked["processed_at"]))).as_py() or 0)
-
-
-def _hit(entity: dict[str, Any]) -> Hit:
-    embedding = np.asarray(entity["embedding"], np.float32)
-    return Hit(str(entity["image_id"]), int(entity["processed_at"]), embedding)

@@ -1,14 +1,14 @@
 """Proves what artray promises of a store, or says which row breaks a promise."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from artray.errors import ERROR_KINDS
 from artray.store import views
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import Index, configured
+from artray.store.vectors import configured, opened
 
 NORM_TOLERANCE: Final = 1e-3
 EXAMPLES: Final = 3
@@ -64,6 +64,19 @@ ROWS: Final[dict[str, str]] = {
 }
 """Promise to a query of the image_ids that break it."""
 
+METHOD_ROWS: Final[dict[str, str]] = {
+    **{name: ROWS[name] for name in ("one row per image", "every row has a known state")},
+    "a good row has an embedding of the card's length, of finite numbers": (
+        "SELECT image_id FROM stored WHERE error = '' AND (models IS NULL OR run_id IS NULL OR processed_at IS NULL OR "
+        "NOT coalesce(len(embedding) = {dimension} AND "
+        "list_bool_and(list_transform(embedding, lambda x: isfinite(x))), false))"
+    ),
+    "a failed row has a reason and no embedding": (
+        "SELECT image_id FROM stored WHERE error != '' AND (coalesce(error_detail, '') = '' OR embedding IS NOT NULL)"
+    ),
+}
+"""The same of the records of another method's embeddings."""
+
 
 def verify(store: Store, archive: str | None = None) -> dict[str, Any]:
     """Check every promise, as ``artray verify --json`` prints it.
@@ -75,20 +88,35 @@ def verify(store: Store, archive: str | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: there are no records, or no such archive.
     """
-    records = Records.open(store)
-    found = [_parts(store, records)]
-    if found[0].ok:
-        found += [*_rows(records), *_vectors(store, records)]
-        found += [] if archive is None else _archive(store, records, archive)
-    else:  # what is left cannot be read as a whole
-        found += [Promise(name, False, "not checked: a part is not there") for name in ROWS]
+    found = _checked(store, _row_promises(store), archive)
+    for name in store.methods():
+        method = store.method(name)
+        of_method = _checked(method, _row_promises(method), archive)
+        found += [replace(promise, name=f"method {name}: {promise.name}") for promise in of_method]
     return {"ok": all(promise.ok for promise in found), "promises": [asdict(promise) for promise in found]}
 
 
-def _rows(records: Records) -> Iterator[Promise]:
+def _row_promises(store: Store) -> dict[str, str]:
+    """The promises of a store's rows, or of a method's."""
+    if not store.is_method:
+        return ROWS
+    dimension = int(((store.read_json("store.json") or {}).get("embedding") or {}).get("dimension") or 0)
+    return {name: query.replace("{dimension}", str(dimension)) for name, query in METHOD_ROWS.items()}
+
+
+def _checked(store: Store, promises: Mapping[str, str], archive: str | None) -> list[Promise]:
+    records = Records.open(store)
+    found = [_parts(store, records)]
+    if not found[0].ok:  # what is left cannot be read as a whole
+        return found + [Promise(name, False, "not checked: a part is not there") for name in promises]
+    found += [*_rows(records, promises), *_vectors(store, records)]
+    return found + ([] if archive is None else list(_archive(store, records, archive)))
+
+
+def _rows(records: Records, promises: Mapping[str, str]) -> Iterator[Promise]:
     with views.opened(records) as database:
         total = database.execute("SELECT count(*) FROM stored").fetchall()[0][0]
-        for name, query in ROWS.items():
+        for name, query in promises.items():
             breaking = [row[0] for row in database.execute(f"{query} ORDER BY 1 LIMIT 1000").fetchall()]
             yield _promise(name, breaking, f"{total:,} rows")
 
@@ -114,7 +142,7 @@ def _vectors(store: Store, records: Records) -> Iterator[Promise]:
     cfg = configured(store)
     if not cfg.index:
         return
-    with Index(store, cfg.milvus_uri) as index:
+    with opened(store, cfg=cfg) as index:
         count, lag = index.count, index.lag(records)
     hint = f"; run: artray index {store.uri}" if lag else ""
     yield Promise("every embedding can be searched", lag == 0, f"{count:,} vectors, {lag:,} to bring up to date{hint}")

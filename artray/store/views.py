@@ -108,6 +108,15 @@ def define(connection: Connection, files: Sequence[str], records: Records | None
         connection.execute(statement)
 
 
+def attach(connection: Connection, records: Records, name: str) -> None:
+    """Another table of records as a view of this name."""
+    files = parts(records)
+    if files:
+        connection.read_parquet(list(files)).create_view(name)
+    else:
+        connection.register(name, dataset(records))
+
+
 def dataset(records: Records) -> Any:
     """The records as a pyarrow.dataset.Dataset, through the store's own file system.
 

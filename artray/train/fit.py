@@ -33,6 +33,7 @@ from artray.train.epochs import Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.judging import Judged
 from artray.train.loop import DTYPES, Floats, Loop, Result
+from artray.train.methods.profile import MethodProfile
 from artray.train.networks import COLOUR, Network
 from artray.train.pictures import Embeddings, Pictures
 from artray.train.profile import TrainProfile, WorkersConfig
@@ -51,7 +52,7 @@ APART: Final = ("source", "colour")
 """Metrics are told apart by these columns of the works, too."""
 
 Told = Callable[[Result], None]
-P = TypeVar("P", TrainProfile, DetectorProfile)
+P = TypeVar("P", TrainProfile, DetectorProfile, MethodProfile)
 
 
 def fit(
@@ -345,7 +346,7 @@ def origin(folder: RunFolder, of: str, *, random: bool) -> dict[str, str]:
     }
 
 
-def trained_with(folder: RunFolder, profile: TrainProfile | DetectorProfile) -> dict[str, Any]:
+def trained_with(folder: RunFolder, profile: TrainProfile | DetectorProfile | MethodProfile) -> dict[str, Any]:
     """What a card says of its training."""
     return {
         "profile": profile.model_dump(mode="json", exclude_defaults=True),

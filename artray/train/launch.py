@@ -25,6 +25,9 @@ from artray.train.detectors import fit as detector_fit
 from artray.train.detectors.folder import DetectorFolder
 from artray.train.exchange import distributed
 from artray.train.loop import Result
+from artray.train.methods import fit as method_fit
+from artray.train.methods.folder import KIND as METHOD
+from artray.train.methods.folder import MethodFolder
 from artray.train.prepare import PREPARED, Prepare
 from artray.train.profile import WorkersConfig
 from artray.train.rundir import RunFolder
@@ -154,6 +157,8 @@ def _fit(folder: RunFolder, workers: WorkersConfig) -> None:
 
     if folder.kind == "detector":
         detector_fit.fit(DetectorFolder(folder.location), distributed(), tell, workers)
+    elif folder.kind == METHOD:
+        method_fit.fit(MethodFolder(folder.location), distributed(), tell, workers)
     else:
         fit.fit(folder, distributed(), tell, workers)
 

@@ -30,6 +30,7 @@ from artray.train.works import PARTS, WORKS, class_ids, rows_of
 
 if TYPE_CHECKING:
     from artray.train.detectors.profile import DetectorProfile
+    from artray.train.methods.profile import MethodProfile
 
 SHOWN: Final = 5
 """So many lines of what cannot be used are shown; all of them are in RUN/left_out.txt."""
@@ -58,8 +59,21 @@ def is_of_detector(profile: str | Path) -> bool:
     Raises:
         ConfigError: it cannot be read.
     """
+    return "detector" in _sections(profile)
+
+
+def is_of_method(profile: str | Path) -> bool:
+    """Whether a profile trains a retrieval method: it has a section ``method``.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return "method" in _sections(profile)
+
+
+def _sections(profile: str | Path) -> dict[str, Any]:
     known = shipped()
-    return "detector" in config.read_yaml(known.get(str(profile)) or Path(profile), what="profile", known=known)
+    return config.read_yaml(known.get(str(profile)) or Path(profile), what="profile", known=known)
 
 
 def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = None) -> TrainProfile:
@@ -123,7 +137,7 @@ def train(profile: TrainProfile, out: Location, reporter: Reporter) -> dict[str,
 
 def conduct(
     folder: RunFolder,
-    profile: "TrainProfile | DetectorProfile",
+    profile: "TrainProfile | DetectorProfile | MethodProfile",
     reporter: Reporter,
     begin: Callable[[], None],
     phase: str | None = None,
@@ -174,7 +188,7 @@ def conduct(
     return {"folder": out.uri} | result
 
 
-def _check_same(folder: RunFolder, profile: "TrainProfile | DetectorProfile", kind: str | None) -> None:
+def _check_same(folder: RunFolder, profile: "TrainProfile | DetectorProfile | MethodProfile", kind: str | None) -> None:
     """Raises ConfigError where the folder holds a training with another profile; its workers may be others."""
     if not folder.exists():
         return
@@ -224,7 +238,9 @@ def _begin(folder: RunFolder, profile: TrainProfile, card: cards.Card, reporter:
     folder.begin(profile, card, works, left_out)
 
 
-def prepared(works: pa.Table, profile: "TrainProfile | DetectorProfile", reporter: Reporter) -> pa.Table:
+def prepared(
+    works: pa.Table, profile: "TrainProfile | DetectorProfile | MethodProfile", reporter: Reporter
+) -> pa.Table:
     """What became of every picture; see artray.train.prepare.
 
     Args:
@@ -244,8 +260,13 @@ def prepared(works: pa.Table, profile: "TrainProfile | DetectorProfile", reporte
     return launch.prepared(works, opened(profile.data.cache, profile.data.short_side_px), profile.workers.workers, each)
 
 
-def read(profile: TrainProfile) -> Found:
-    """The works of all sets, each once: of a picture in several of them, the first set's row counts."""
+def read(profile: "TrainProfile | MethodProfile") -> Found:
+    """The works of all sets, each once: of a picture in several of them, the first set's row counts.
+
+    Raises:
+        ConfigError: a set cannot be read, or none has a work with a label that is asked for.
+        TransientError: a storage failed.
+    """
     tables, left_out, sets = list[pa.Table](), list[str](), list[dict[str, Any]]()
     seen: set[str] = set()
     for source in profile.data.sources:
@@ -261,11 +282,14 @@ def read(profile: TrainProfile) -> Found:
     works = pa.concat_tables(tables)
     if not works.num_rows:
         first = f"; the first thing wrong: {left_out[0]}" if left_out else ""
-        raise ConfigError(f"data.sources: expected works with labels of {', '.join(profile.heads)}, found none{first}")
+        wanted = f"works with labels of {', '.join(profile.heads)}" if profile.heads else "pictures"
+        raise ConfigError(f"data.sources: expected {wanted}, found none{first}")
     return Found(works, left_out, sets)
 
 
-def usable(found: Found, prepared: pa.Table | None, profile: TrainProfile) -> tuple[pa.Table, list[str]]:
+def usable(
+    found: Found, prepared: pa.Table | None, profile: "TrainProfile | MethodProfile"
+) -> tuple[pa.Table, list[str]]:
     """The works whose pictures can be read, with a part each, and what is left out of the sets, a line each."""
     names = found.works["work_id"].to_pylist()
     told = {} if prepared is None else {row["work_id"]: row for row in prepared.to_pylist()}
@@ -334,7 +358,9 @@ def summary(lines: Sequence[str]) -> list[str]:
 class _Epochs:
     """Tells an epoch in one line."""
 
-    def __init__(self, profile: "TrainProfile | DetectorProfile", reporter: Reporter, history: list[Result]) -> None:
+    def __init__(
+        self, profile: "TrainProfile | DetectorProfile | MethodProfile", reporter: Reporter, history: list[Result]
+    ) -> None:
         self.profile, self.reporter, self.history = profile, reporter, history
 
     def __call__(self, result: Result) -> None:

@@ -1,6 +1,7 @@
 """A training's folder: what it is made of, and what comes out of it.
 
-A detector's (artray.train.detectors.folder) has images.parquet and boxes.parquet in place of works.parquet.
+A detector's (artray.train.detectors.folder) has images.parquet and boxes.parquet in place of works.parquet, a retrieval
+method's (artray.train.methods.folder) pictures to be looked at in place of predictions.parquet.
 
 RUN/training.json       profile, card and data that it is made from
 RUN/works.parquet       every work with its part, labels and where its picture is
@@ -53,11 +54,13 @@ class RunFolder:
         self.keep("works.parquet", works.cast(WORKS))
         self._write(profile, card, digest(works), left_out)
 
-    def _write(self, profile: BaseModel, card: Card, data_sha256: str, left_out: Sequence[str], **more: Any) -> None:
+    def _write(
+        self, profile: BaseModel, card: Card | None, data_sha256: str, left_out: Sequence[str], **more: Any
+    ) -> None:
         (self.location / "left_out.txt").write_bytes("".join(f"{line}\n" for line in left_out).encode())
         made = {
             "profile": profile.model_dump(mode="json"),
-            "card": card.model_dump(mode="json"),
+            "card": None if card is None else card.model_dump(mode="json"),
             "data_sha256": data_sha256,
         }
         text = json.dumps(made | more, indent=2)  # unsorted: the first head has a say
@@ -83,7 +86,7 @@ class RunFolder:
 
     @property
     def kind(self) -> str:
-        """What is trained, a ``classifier`` or a ``detector``; or ``given``, a detector that is judged as it is."""
+        """What is trained: a ``classifier``, ``detector`` or ``method``; or ``given``, a detector judged as it is."""
         return str(self.made.get("kind", "classifier"))
 
     @property
@@ -93,7 +96,7 @@ class RunFolder:
 
     @property
     def card(self) -> Card:
-        """The card that it starts from."""
+        """The card that it starts from, where it starts from one."""
         return parse(Card, self.made["card"], where=str(self.location / MADE))
 
     @cached_property

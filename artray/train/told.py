@@ -13,6 +13,9 @@ from artray.train.loop import Result, best_of
 INK, COLOURS = "#444444", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito (2008), which colour-blind people can tell apart."""
 
+ALWAYS = ("ap", "ap50", "reconstruction", "kl")
+"""Metrics that have a curve whatever they are."""
+
 
 def lines(history: Sequence[Result]) -> bytes:
     """One JSON document a line, an epoch each."""
@@ -74,12 +77,12 @@ def drawn(metrics: Mapping[str, float]) -> list[str]:
     ['type f1 drawing', 'type mcc']
     >>> drawn({"ap": 0.2, "ap50": 0.4, "ap75": 0.1, "ap dog": 0.2, "ap50 dog": 0.4, "ap50 cat": -1.0})
     ['ap', 'ap50', 'ap50 dog']
+    >>> drawn({"reconstruction": 0.5, "kl": 0.1, "negative loss": -0.6})
+    ['reconstruction', 'kl']
     """
     per_class = [name for name in metrics if " f1 " in name]
     means = [name for name in metrics if name.endswith(("macro_f1", "mcc"))]
-    found = [
-        name for name, value in metrics.items() if name in ("ap", "ap50") or (name.startswith("ap50 ") and value >= 0)
-    ]
+    found = [name for name, value in metrics.items() if name in ALWAYS or (name.startswith("ap50 ") and value >= 0)]
     return [*per_class, *means, *found]
 
 

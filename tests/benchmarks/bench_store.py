@@ -22,8 +22,8 @@ import numpy as np
 from artray.store import find, layout, similar, sql, views
 from artray.store.find import Filters
 from artray.store.layout import Store
+from artray.store.milvus_index import MilvusIndex
 from artray.store.records import Records
-from artray.store.vectors import Index
 from tests import made_store
 
 ROWS, DIM, TIMES = 100_000, 1280, 9
@@ -73,11 +73,11 @@ def queries(store: Store) -> dict[str, Any]:
 def vectors(store: Store) -> dict[str, Any]:
     """The vectors' synchronisation, and ``similar`` beside Milvus."""
     records = Records.open(store)
-    with Index(store) as index:
+    with MilvusIndex(store) as index:
         begun = time.perf_counter()
         synced = index.sync(records)
         sync_s = time.perf_counter() - begun
-    index = Index(store)
+    index = MilvusIndex(store)
     begun = time.perf_counter()
     hit = index.get(QUERY)
     start_s = time.perf_counter() - begun
@@ -122,7 +122,7 @@ def vectors(store: Store) -> dict[str, Any]:
     return result
 
 
-def recall(store: Store, index: Index, queries: int = 10) -> float:
+def recall(store: Store, index: MilvusIndex, queries: int = 10) -> float:
     """The share of the exact five nearest that the index finds, too."""
     found = 0
     for number in range(queries):

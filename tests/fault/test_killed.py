@@ -81,13 +81,19 @@ def _cmdline(process: psutil.Process) -> list[str]:
 
 
 def interrupted_runs(
-    archive: str, store: str, env: dict[str, str], duration_s: float, chance: random.Random, victims: Sequence[str]
+    archive: str,
+    store: str,
+    env: dict[str, str],
+    duration_s: float,
+    chance: random.Random,
+    victims: Sequence[str],
+    verb: Sequence[str] = ("process", *running.QUICK),
 ) -> list[str]:
     """Run and kill, one victim after the other, until a run ends well; who was killed."""
     killed: list[str] = []
     while True:
         process = subprocess.Popen(
-            running.command("process", archive, store, *running.QUICK, "--set", f"store.commit_s={COMMIT_S}"),
+            running.command(verb[0], archive, store, *verb[1:], "--set", f"store.commit_s={COMMIT_S}"),
             env=env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -174,6 +180,26 @@ def test_while_records_are_made_anew(
         assert running.records(store) == expected
         _assert_every_promise_is_kept(store, archive, env)
     assert len(killed) == moments
+
+
+def test_while_a_method_is_added(
+    archive: Path, undisturbed: tuple[dict, float], tmp_path: Path, ray_temp: Path
+) -> None:
+    env, method = running.environment(ray_temp), "efficientnet-lite0-imagenet"
+    verb = ("embed", "--method", method, "--set", "store.index=false")
+    running.run("process", archive, tmp_path / "store", *running.QUICK, env=env)
+    shutil.copytree(tmp_path / "store", tmp_path / "quiet")
+    begun = time.monotonic()
+    running.run(verb[0], archive, tmp_path / "quiet", *verb[1:], env=env)
+    duration_s = time.monotonic() - begun
+    expected = running.records(tmp_path / "quiet" / "methods" / method)
+    assert expected.keys() == undisturbed[0].keys()
+    killed = interrupted_runs(
+        str(archive), str(tmp_path / "store"), env, duration_s, random.Random(3), VICTIMS[:2], verb
+    )
+    assert len(killed) == 2
+    assert running.records(tmp_path / "store" / "methods" / method) == expected
+    _assert_every_promise_is_kept(tmp_path / "store", archive, env)
 
 
 def test_on_s3(archive: Path, undisturbed: tuple[dict, float], ray_temp: Path, s3_bucket: str) -> None:

@@ -35,7 +35,7 @@ def test_questions(made: Store, tmp_path: Path) -> None:
     assert artray.show(made.uri, "00/0000000.jpg")["image_id"] == "00/0000000.jpg"
     assert artray.export(made.uri, tmp_path / "w.csv", format="csv")["rows"] == 60
     assert artray.verify(made.uri)["ok"] is False  # its vectors are not made yet
-    assert artray.index(made.uri) == {"upserted": 59, "deleted": 0, "count": 59}
+    assert artray.index(made.uri) == {"upserted": 59, "deleted": 0, "count": 59, "methods": {}}
     assert artray.verify(made.uri)["ok"] is True
     assert artray.find(Path(made.uri))["count"] == 60  # a path will do
 

@@ -18,7 +18,7 @@ from artray.config import Profile
 from artray.errors import ConfigError, Interrupted, InvariantError, StoreBusyError, TransientError
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import Index
+from artray.store.vectors import opened
 from tests import made_store
 
 COMMAND: Any = typer.main.get_command(app)
@@ -45,7 +45,7 @@ def answer(*arguments: str) -> Any:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = made_store.store(tmp_path_factory.mktemp("commands") / "store", 100)
-    with Index(made) as index:
+    with opened(made) as index:
         index.sync(Records.open(made))
     run = {"run_id": "20240101T000000-abc", "state": "done", "images": 100, "profile": Profile(name="x").model_dump()}
     made.write_json("runs/20240101T000000-abc.json", run)

@@ -250,12 +250,6 @@ def test_a_lost_device_is_no_images_fault(card: Callable[[str], str]) -> None:
         stage.Detect(DetectConfig(cards=(card("lost"),)))(batch(picture(5, 5, first=POISON)))
 
 
-def test_details_are_one_short_line() -> None:
-    assert stage.one_line(ValueError("a\nb")) == "ValueError: a"
-    assert stage.one_line(ValueError()) == "ValueError"
-    assert len(stage.one_line(ValueError("x" * 999))) == stage.DETAIL_CHARACTERS
-
-
 def test_batches_go_to_the_detector_in_slices(card: Callable[[str], str]) -> None:
     detect = stage.Detect(DetectConfig(cards=(card("brittle"),), batch_size=2))
     detect(batch(*[picture(5, 5)] * 5))

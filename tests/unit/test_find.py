@@ -11,6 +11,7 @@ from artray.store import find, layout, sql
 from artray.store.find import Filters, Wanted, parse_object
 from artray.store.layout import Store
 from artray.store.records import Records
+from tests import made_store
 
 
 def box(name: str, category: str, score: float) -> dict:
@@ -204,3 +205,37 @@ def test_the_least_certain_come_first(tmp_path: Path) -> None:
     asked = "SELECT image_id, round(entropy(type_scores), 3) FROM works ORDER BY 1"
     assert ids(made, "-type_disagreement") == "bacd"
     assert sql.query(made, asked).rows == [["a.jpg", 0.469], ["b.jpg", 1.0], ["c.jpg", 0.0], ["d.jpg", None]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return made_store.store(tmp_path_factory.mktemp("where") / "store", 60)
+
+
+def test_where_asks_the_metadata(made: Store) -> None:
+    # made rows: artist by index % 5, year 1500 + index % 400
+    everyone = find.find(made, Filters()).count
+    years = [find.find(made, Filters(where=(f"year{one}1510",))).count for one in ("<", "=", ">")]
+    assert sum(years) == everyone
+    assert years[0] + years[1] == find.find(made, Filters(where=("year<=1510",))).count
+    decade = find.find(made, Filters(where=("year >= 1505", "year<1515")), limit=100).works
+    assert {work["metadata"]["year"] for work in decade} <= {str(year) for year in range(1505, 1515)}
+    assert decade
+    for text in ("artist=rembrandt van rijn", "artist~REMBRANDT"):
+        assert {work["metadata"]["artist"] for work in find.find(made, Filters(where=(text,))).works} == {
+            "Rembrandt van Rijn"
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("year", "expected KEY, one of"),
+        ("year>=old", "expected a number after >=, got old"),
+        ("yeer>=1880", r"--where yeer: expected a key of the metadata \(artist, title, year\); did you mean year"),
+        ("a'; DROP VIEW works; --=1", "expected a key of the metadata"),
+    ],
+)
+def test_where_that_asks_nothing(made: Store, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find.find(made, Filters(where=(text,)))

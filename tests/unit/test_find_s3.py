@@ -10,7 +10,7 @@ from artray.store import export, find, rewrite, show, similar, sql
 from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import Index
+from artray.store.vectors import opened
 from tests import made_store
 
 COUNTS = "SELECT type, count(*), avg(type_score) FROM works GROUP BY type ORDER BY type"
@@ -39,7 +39,7 @@ def test_on_s3(local: Store, s3_bucket: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("ARTRAY_CACHE", str(tmp_path / "cache"))
     remote = made_store.store(f"s3://{s3_bucket}/a store", 120, batch=40)
     same(local, remote, tmp_path)
-    with Index(remote) as index:
+    with opened(remote) as index:
         synced = index.sync(Records.open(remote))
         assert synced.count == synced.upserted > 100
         found = similar.similar(remote, "01/0000001.jpg", 5, index=index)

@@ -10,9 +10,11 @@ import pytest
 from artray import schema
 from artray.errors import ConfigError
 from artray.store.find import Filters
+from artray.store.hnsw_index import HnswIndex
 from artray.store.layout import Store, create_store
+from artray.store.milvus_index import MilvusIndex
 from artray.store.records import Records
-from artray.store.similar import best, scores, similar, unit
+from artray.store.similar import best, one_vector, similar
 from artray.store.vectors import Index
 from tests import made_store
 
@@ -26,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 @pytest.fixture(scope="module")
 def index(store: Store):
-    with Index(store) as opened:
+    with MilvusIndex(store) as opened:
         opened.sync(Records.open(store))
         yield opened
 
@@ -81,7 +83,7 @@ def test_a_query_by_embedding(store: Store, index: Index) -> None:
 
 def test_an_index_that_lags_or_is_empty_is_not_asked(store: Store, tmp_path: Path) -> None:
     made = made_store.store(tmp_path / "store", 60)
-    with Index(made) as behind:
+    with MilvusIndex(made) as behind:
         found = similar(made, QUERY, 3, index=behind)
         assert "empty" in found.note
         assert len(found.works) == 3
@@ -105,7 +107,7 @@ def test_embeddings_of_another_model_are_left_out(tmp_path: Path, indexed: bool)
                 column = schema.RECORD.get_field_index("models")
                 records.append(kept.set_column(column, schema.RECORD.field("models"), pa.array([models] * len(kept))))
     made.write_json("store.json", made.read_json("store.json") | {"embedding": {"card": "trunk", "fingerprint": "new"}})
-    index = Index(made)
+    index = MilvusIndex(made)
     if indexed:
         index.sync(records)
     with index:
@@ -125,7 +127,7 @@ def test_embeddings_of_another_model_are_left_out(tmp_path: Path, indexed: bool)
         ("no.jpg", {}, "no such image"),
         ("49/0000049.jpg", {}, r"failed \(truncated\)"),
         (QUERY, {"k": 0}, "-k: expected 1"),
-        (QUERY, {"method": "colour"}, "--method colour: expected embedding"),
+        (QUERY, {"method": "colour"}, "--method colour: expected embedding; artray embed"),
         (QUERY, {"filters": Filters(type="paintng")}, "did you mean painting"),
         ([0.0] * 8, {}, "not all zero"),
         ([float("nan")] * 8, {}, "finite"),
@@ -143,9 +145,86 @@ def test_another_length_has_no_neighbours(store: Store, index: Index) -> None:
     assert "vectors of 8 values, the query 2" in found.note
 
 
-def test_scores_are_cosines() -> None:
-    # (3, 4) has norm 5: cosines with (1, 0) and (0, 1) are 3/5 and 4/5
-    assert scores(np.array([[3, 4], [0, 2], [-1, 0]], np.float32), np.array([1, 0], np.float32)) == [0.6, 0.0, -1.0]
-    assert scores(np.empty((0, 2), np.float32), np.array([1, 0], np.float32)) == []
-    assert unit([3, 4]).tolist() == pytest.approx([0.6, 0.8])
+def test_only_vectors_are_asked_for() -> None:
+    assert one_vector([3, 4]).tolist() == [3.0, 4.0]
     assert best([], 3) == []
+
+
+def test_pages_follow_each_other(store: Store, index: Index) -> None:
+    whole = similar(store, QUERY, 9, index=index).works
+    pages = [work for start in (0, 3, 6) for work in similar(store, QUERY, 3, index=index, offset=start).works]
+    assert pages == whole
+    with pytest.raises(ConfigError, match="--offset: expected 0"):
+        similar(store, QUERY, 3, offset=-1)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(),
+        Filters(type="Painting"),
+        Filters(objects=("dog:0.5",)),
+        Filters(text="gogh"),
+        Filters(genre="portrait"),
+    ],
+)
+def test_a_graph_applies_every_filter(tmp_path: Path, filters: Filters) -> None:
+    made = made_store.store(tmp_path / "store", 300, batch=100)
+    with HnswIndex(made) as graph:
+        graph.sync(Records.open(made))
+        found, exact = similar(made, QUERY, 5, filters, index=graph), similar(made, QUERY, 5, filters)
+    assert found.works == exact.works
+    assert found.note == ""
+
+
+def with_method(folder: Path, metric: str) -> tuple[Store, Store]:
+    """A store, and another method's embeddings in it, of 4 values."""
+    made = made_store.store(folder / "store", 200, batch=100)
+    method = create_store(made.method("other").uri, method="other", embedding={"metric": metric})
+    records = Records.create(method)
+    for table in made_store.tables(200, dim=4, seed=5):
+        columns = {name: table[name] for name in schema.RECORD.names}
+        columns |= {name: pa.nulls(len(table), schema.RECORD.field(name).type) for name in ("type", "genre", "objects")}
+        records.append(pa.table(columns, schema=schema.RECORD))
+    return made, method
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("engine", [None, MilvusIndex, HnswIndex])
+def test_another_method_has_embeddings_of_its_own(tmp_path: Path, metric: str, engine: type[Index] | None) -> None:
+    made, method = with_method(tmp_path, metric)
+    assert made.methods() == ["other"]
+    index = engine(method) if engine else None
+    if index:
+        index.sync(Records.open(method))
+    rows = {
+        row["image_id"]: row
+        for row in Records.open(method).delta().to_pyarrow_table(columns=["image_id", "embedding"]).to_pylist()
+    }
+    own = {
+        row["image_id"]: row
+        for row in Records.open(made)
+        .delta()
+        .to_pyarrow_table(columns=["image_id", "type", "error", "vanished_at"])
+        .to_pylist()
+    }
+    for filters in (Filters(), Filters(type="drawing")):
+        found = similar(made, QUERY, 5, filters, method="other", index=index)
+        query = np.array(rows[QUERY]["embedding"])
+        far = {
+            name: np.linalg.norm(np.array(row["embedding"]) - query)  # of unit vectors, that ranks as cosines do
+            for name, row in rows.items()
+            if own[name]["error"] == "" and own[name]["vanished_at"] is None and name != QUERY and row["embedding"]
+            if not filters or own[name]["type"] == filters.type
+        }
+        assert [work["image_id"] for work in found.works] == sorted(far, key=far.__getitem__)[:5]
+        assert found.method == "other"
+        assert found.works[0]["genre"]  # the store's own labels come with them
+    if index:
+        index.close()
+
+
+def test_a_method_that_is_not_there(tmp_path: Path) -> None:
+    made, _ = with_method(tmp_path, "cosine")
+    with pytest.raises(ConfigError, match="expected embedding, other; did you mean other"):
+        similar(made, QUERY, method="othr")

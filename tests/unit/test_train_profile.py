@@ -17,6 +17,7 @@ from artray.store.lease import Lease
 from artray.train import launch, run, shown, works
 from artray.train import profile as module
 from artray.train.detectors import run as detectors
+from artray.train.methods import run as methods
 from artray.train.prepare import PREPARED
 from artray.train.profile import TrainProfile
 
@@ -117,6 +118,10 @@ def test_sets_lie_below_the_folder_that_is_named(tmp_path: Path, monkeypatch: py
             assert detector.data.sources[0].path == str(tmp_path / "PeopleArt")
             assert detector.augment.paste is not None
             assert detector.augment.paste.cutouts == str(tmp_path / "cutouts" / "cutouts.csv")
+            continue
+        if run.is_of_method(name):
+            method = methods.load(name)
+            assert (method.name, method.data.sources[0].path) == (name, str(tmp_path / "art.csv"))
             continue
         recipe = run.load(name)
         assert recipe.name == name

@@ -18,7 +18,7 @@ from artray.location import Location
 from artray.store.layout import Store, create_store, open_store
 from artray.store.records import Records
 from artray.store.rewrite import update, upsert
-from artray.store.vectors import Index
+from artray.store.vectors import opened
 from artray.store.verify import ROWS, verify
 from tests import made_store
 
@@ -29,7 +29,7 @@ GOOD, FAILED = "07/0000007.jpg", "49/0000049.jpg"
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store of which every promise is kept."""
     made = made_store.store(tmp_path_factory.mktemp("verify") / "store", 120, batch=60)
-    with Index(made) as index:
+    with opened(made) as index:
         index.sync(Records.open(made))
     return made
 
@@ -178,7 +178,7 @@ def archived(folder: Path, names: list[str]) -> Store:
     ]
     batch = {name: [row.get(name) for row in rows] for name in schema.RECORD.names}
     Records.create(store).append(schema.table(batch, schema.RECORD))
-    with Index(store) as index:
+    with opened(store) as index:
         index.sync(Records.open(store))
     return store
 
@@ -216,3 +216,25 @@ def test_what_cannot_be_verified(store: Store, tmp_path: Path) -> None:
         verify(store, str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="no records yet"):
         verify(create_store(tmp_path / "new"))
+
+
+def test_a_methods_embeddings_are_proved_too(tmp_path: Path) -> None:
+    made = made_store.store(tmp_path / "store", 20)
+    described = {"card": "other", "fingerprint": "0", "dimension": 4, "metric": "euclidean"}
+    method = create_store(made.method("other").uri, method="other", embedding=described)
+    records = Records.create(method)
+    for table in made_store.tables(20, dim=4):
+        columns = {name: table[name] for name in schema.RECORD.names}
+        nothing = {
+            name: pa.nulls(20, schema.RECORD.field(name).type) for name in ("type", "genre", "objects", "mean_rgb")
+        }
+        records.append(pa.table(columns | nothing, schema=schema.RECORD))
+    for store in (made, method):
+        with opened(store) as index:
+            index.sync(Records.open(store))
+    assert broken(verify(made)) == {}
+    field = schema.RECORD.field("embedding")
+    wrong = pa.array([[1.0, 2.0, float("nan"), 0.0]], field.type)
+    update(Records.open(method), pa.table({"image_id": [made_store.name(3)], "embedding": wrong}), "breaker")
+    promise = "method other: a good row has an embedding of the card's length, of finite numbers"
+    assert broken(verify(made)) == {promise: "broken by '03/0000003.jpg'"}

@@ -6,9 +6,9 @@ import io
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -20,11 +20,34 @@ from artray.train import stored
 from artray.train.datasets import layouts, publishers
 from artray.train.datasets.items import Item
 from artray.train.datasets.layouts import Labels, Layout
-from artray.train.profile import Source, TrainProfile
+from artray.train.profile import Source, Task
 from artray.train.works import PARTS, WORKS
 
 TASKS: Final = ("type", "genre")
 FIELD_BYTES: Final = 2**20
+
+
+class Data(Protocol):
+    """Where pictures are."""
+
+    @property
+    def embeddings(self) -> str | None:
+        """A store whose images are labelled; None where pictures lie beside their labels."""
+
+
+class Wanted(Protocol):
+    """What a training wants to know of works; its profile says so."""
+
+    @property
+    def data(self) -> Data:
+        """Where pictures are."""
+
+    @property
+    def heads(self) -> Collection[Task]:
+        """Tasks of which a work must have a label; with none, every picture is taken, labelled or not."""
+
+    def known(self, task: str) -> tuple[str, ...]:
+        """The labels of a task."""
 
 
 class Found(NamedTuple):
@@ -34,8 +57,8 @@ class Found(NamedTuple):
     problems: list[str]  # a line each
 
 
-def read(source: Source, profile: TrainProfile) -> Found:
-    """A set's works that have a label of one of the profile's heads.
+def read(source: Source, profile: Wanted) -> Found:
+    """A set's works that have a label of one of the profile's heads; all of them where it has none.
 
     Raises:
         ConfigError: no such set, no such layout, or a table without the columns that name pictures and labels.
@@ -54,7 +77,7 @@ def read(source: Source, profile: TrainProfile) -> Found:
         entries = stored.entries(store)
     where = f"below {folder}" if store is None else f"in {store}"
     rows: dict[str, dict[str, Any]] = {}
-    for item in _items(place, layout, folder, entries):
+    for item in _items(place, layout, folder, entries, labelled=bool(profile.heads)):
         row = _row(item, source, layout, profile, problems)
         if row is None:
             continue
@@ -69,7 +92,7 @@ def read(source: Source, profile: TrainProfile) -> Found:
     return Found(pa.Table.from_pylist(kept, schema=WORKS), problems)
 
 
-def _check_labels(source: Source, profile: TrainProfile) -> None:
+def _check_labels(source: Source, profile: Wanted) -> None:
     """Raises ConfigError where a label is said to be something that no head knows."""
     known = {*profile.known("type"), *profile.known("genre")}
     for given, label in source.labels.items():
@@ -80,16 +103,18 @@ def _check_labels(source: Source, profile: TrainProfile) -> None:
             )
 
 
-def _items(place: Location, layout: Layout, folder: Location, entries: Mapping[str, Any]) -> Iterator[Item]:
+def _items(
+    place: Location, layout: Layout, folder: Location, entries: Mapping[str, Any], *, labelled: bool
+) -> Iterator[Item]:
     if layout.reader == "folders":
         return (Item(name, name, {"folder": PurePosixPath(name).parent.name.lower()}, None) for name in entries)
     if layout.reader == "table":
         tables = layout.tables or {place.uri.rpartition("/")[2]: None}
-        return (item for name, part in tables.items() for item in _table(folder / name, layout, part))
+        return (item for name, part in tables.items() for item in _table(folder / name, layout, part, labelled))
     return publishers.READERS[layout.reader](folder, layout)
 
 
-def _table(file: Location, layout: Layout, part: str | None) -> Iterator[Item]:
+def _table(file: Location, layout: Layout, part: str | None, labelled: bool) -> Iterator[Item]:
     """A delimited text's rows."""
     try:
         text = file.read_bytes().decode(layout.encoding)
@@ -101,7 +126,7 @@ def _table(file: Location, layout: Layout, part: str | None) -> Iterator[Item]:
     name = file.uri.rpartition("/")[2]
     reader = csv.DictReader(io.StringIO(text), layout.columns or None, delimiter=layout.delimiter, restval="")
     try:
-        _check_columns(reader, layout, str(file))
+        _check_columns(reader, layout, str(file), labelled)
         for values in reader:
             plain = {str(key): str(value or "").strip() for key, value in values.items() if key is not None}
             picture = layout.file.format_map(plain)
@@ -111,20 +136,18 @@ def _table(file: Location, layout: Layout, part: str | None) -> Iterator[Item]:
         raise ConfigError(f"{file} line {reader.line_num}: not a table: {error}") from error
 
 
-def _check_columns(reader: "csv.DictReader[str]", layout: Layout, what: str) -> None:
-    """Raises ConfigError where the columns that name pictures and labels are not there."""
+def _check_columns(reader: "csv.DictReader[str]", layout: Layout, what: str, labelled: bool) -> None:
+    """Raises ConfigError where the columns that name pictures, and labels if they are wanted, are not there."""
     given = {*(reader.fieldnames or ())}
     wanted = {name for _, name, _, _ in string.Formatter().parse(layout.file) if name}
     labels = {*layout.type.columns, *layout.genre.columns}
     if missing := sorted(wanted - given):
         raise ConfigError(f"{what}: expected a column {missing[0]!r}, got {', '.join(sorted(given)) or 'none'}")
-    if labels and not labels & given:
+    if labelled and labels and not labels & given:
         raise ConfigError(f"{what}: expected a column {' or '.join(sorted(labels))}, got {', '.join(sorted(given))}")
 
 
-def _row(
-    item: Item, source: Source, layout: Layout, profile: TrainProfile, problems: list[str]
-) -> dict[str, Any] | None:
+def _row(item: Item, source: Source, layout: Layout, profile: Wanted, problems: list[str]) -> dict[str, Any] | None:
     """A work, or None where it has no label that is asked for; what is wrong with it is told."""
     values = item.values
     if any(values.get(name, "").lower() != wanted.lower() for name, wanted in layout.where.items()):
@@ -137,7 +160,7 @@ def _row(
         labels[task] = label
         if problem:
             problems.append(f"{item.where}: {problem}")
-    if all(labels[task] is None for task in profile.heads):
+    if profile.heads and all(labels[task] is None for task in profile.heads):
         return None
     part = source.part or item.part or (_first(values, layout.part) or "").lower() or None
     if part not in (None, *PARTS):
@@ -155,7 +178,7 @@ def _row(
 
 
 def _label(
-    task: str, values: Mapping[str, str], layout: Layout, source: Source, profile: TrainProfile
+    task: str, values: Mapping[str, str], layout: Layout, source: Source, profile: Wanted
 ) -> tuple[str | None, str | None]:
     """A work's label and what is wrong with it."""
     cfg: Labels = getattr(layout, task)

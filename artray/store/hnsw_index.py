@@ -1,0 +1,329 @@
+"""The vectors of a store as a graph in a file, searched in this process: for stores that are large.
+
+    graph-GENERATION.faiss    the vectors and their graph (faiss's HNSW), mapped into memory where it is only read
+    rows-GENERATION.parquet   image_id, processed_at and place in the graph
+    index.json                names the generation that counts
+
+A synchronisation writes a new generation and then names it, so that a crash leaves the one before, and who searches
+meanwhile goes on with it. Vectors of images that are gone stay in the graph, which cannot lose any, and are passed
+over; when they become many, a new graph is made of the others.
+
+Source: Malkov and Yashunin (2018) for the graph.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from typing_extensions import override
+
+from artray.errors import StoreBusyError, TransientError
+from artray.location import first_line
+from artray.retrieve.metrics import recovered, searchable
+from artray.store import find, views
+from artray.store.find import Filters
+from artray.store.layout import Store
+from artray.store.records import Records
+from artray.store.vectors import EPOCH, LOCK, Floats, Hit, Index, Progress, Synced, embeddings, matrix_of, named
+
+Rows = npt.NDArray[np.int64]
+
+LINKS: Final = 16
+BUILD_EF: Final = 100
+SEARCH_EF: Final = 128
+"""Chosen from the measured curve of recall and latency; see docs/search.md."""
+
+DEAD_MOST: Final = 0.25
+"""A graph of which more than this part is gone is made anew."""
+
+SCAN_ROWS: Final = 50_000
+"""So few chosen vectors are compared one by one, which is exact and takes less time than the graph would."""
+
+SAVE_ROWS: Final = 250_000
+"""A long synchronisation is saved after so many, so that one that is interrupted goes on from there."""
+
+ROWS: Final = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("processed_at", pa.timestamp("us", tz="UTC")),
+        ("row", pa.int64()),  # in the graph; null where the record has no embedding
+    ]
+)
+
+
+class Loaded(NamedTuple):
+    """A generation."""
+
+    generation: str
+    graph: Any  # a faiss.IndexHNSWFlat
+    rows: pa.Table  # of ROWS
+    places: Rows  # per vector of the graph, its position in ``rows``; -1 for one that is gone
+
+
+class HnswIndex(Index):
+    """See :class:`artray.store.vectors.Index`."""
+
+    engine: ClassVar[str] = "hnsw"
+    complete: ClassVar[bool] = True
+    instant: ClassVar[bool] = True
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.path = Path(self.folder.uri)
+        self._loaded: Loaded | None = None
+
+    @override
+    def close(self) -> None:
+        self._loaded = None
+
+    @override
+    def search(self, query: Floats, limit: int, chosen: Rows | None = None) -> list[Hit]:
+        return self.search_many(np.asarray(query, np.float32)[None], limit, chosen)[0]
+
+    def search_many(self, queries: Floats, limit: int, chosen: Rows | None = None) -> list[list[Hit]]:
+        """:meth:`search` for several queries float32[N, D], on all cores."""
+        loaded = self._current()
+        alive = chosen if chosen is not None else self._alive(loaded)
+        count = len(loaded.rows) if alive is None else len(alive)
+        if loaded.graph is None or not count:
+            return [[] for _ in queries]
+        found = _nearest(loaded.graph, searchable(self.metric, queries), min(limit, count), alive)
+        return [[self._hit(loaded, row) for row in rows if row >= 0] for rows in found.tolist()]
+
+    @override
+    def get(self, image_id: str) -> Hit | None:
+        loaded = self._current()
+        at = pc.index(loaded.rows["image_id"], image_id).as_py()
+        row = loaded.rows["row"][at].as_py() if at >= 0 else None
+        return None if row is None else self._hit(loaded, row)
+
+    @override
+    def choose(self, filters: Filters, connection: views.Connection) -> Rows:
+        loaded = self._current()
+        connection.register("indexed", loaded.rows)
+        where = find.condition(filters)
+        statement = f"SELECT row FROM works JOIN indexed USING (image_id) WHERE error = '' AND {where.sql}"  # noqa: S608
+        found = connection.execute(f"{statement} AND row IS NOT NULL", views.bound(where.parameters)).fetchnumpy()
+        rows: Rows = np.sort(np.asarray(found["row"], np.int64))
+        return rows
+
+    @override
+    def sync(self, records: Records, progress: Progress | None = None) -> Synced:
+        todo, gone = self._difference(records)
+        described = self._described()
+        if not todo and not gone and described is not None:
+            self._describe(**described | {"records": named(records)})
+            return Synced(0, 0, self.count)
+        with self._alone():
+            dim = self._dim_of(records, todo)
+            if self._described() is not None and dim != self.dim:
+                self._clear()
+                todo, gone = self._difference(records)
+            old = self._load(whole=True) if self._described() is not None else None
+            growing = _Growing(self.metric, dim, old, {*todo, *gone})
+            upserted = self._grow(growing, records, todo, progress)
+            self._save(growing, records=named(records))
+        return Synced(upserted, len(gone), self.count)
+
+    def _grow(self, growing: "_Growing", records: Records, todo: list[str], progress: Progress | None) -> int:
+        upserted = done = saved = 0
+        for batch in embeddings(records, set(todo)):
+            upserted += growing.add(batch)
+            done += batch.num_rows
+            if progress is not None:
+                progress(done, len(todo))
+            if done - saved >= SAVE_ROWS:
+                self._save(growing)
+                saved = done
+        return upserted
+
+    def _save(self, growing: "_Growing", **told: str) -> None:
+        """Write a generation, name it, and delete the others."""
+        generation, rows = uuid.uuid4().hex[:12], growing.rows()
+        pq.write_table(rows, self.path / f"rows-{generation}.parquet")
+        if growing.graph is not None:
+            _faiss().write_index(growing.graph, str(self.path / f"graph-{generation}.faiss"))
+        self._describe(growing.dim, generation=generation, **told)
+        self._clear("index.json", f"rows-{generation}.parquet", f"graph-{generation}.faiss")
+        self._loaded = None
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder, in which only one process may write.
+
+        Raises:
+            StoreBusyError: another one does.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreBusyError(
+                    f"{self.path}: another process brings the vectors up to date; wait until it has ended"
+                ) from error
+            yield
+
+    def _current(self) -> Loaded:
+        """The generation that counts, loaded."""
+        described = self._described() or {}
+        if self._loaded is None or self._loaded.generation != described.get("generation", ""):
+            self._loaded = self._load(whole=False)
+        return self._loaded
+
+    def _load(self, *, whole: bool) -> Loaded:
+        """The generation that counts; ``whole``: in memory, to be added to, and not mapped into it."""
+        generation = str((self._described() or {}).get("generation", ""))
+        if not generation:
+            return Loaded("", None, ROWS.empty_table(), np.zeros(0, np.int64))
+        rows = self._marks(generation)
+        path = self.path / f"graph-{generation}.faiss"
+        if not path.exists():
+            return Loaded(generation, None, rows, np.zeros(0, np.int64))
+        try:
+            graph = _faiss().read_index(str(path), 0 if whole else _faiss().IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise TransientError(
+                f"{path}: the vector index cannot be read: {first_line(error)}; remove {self.path} and run artray index"
+            ) from error
+        return Loaded(generation, graph, rows, _places(rows, graph.ntotal))
+
+    def _marks(self, generation: str) -> pa.Table:
+        try:
+            return pq.read_table(self.path / f"rows-{generation}.parquet", schema=ROWS)
+        except (FileNotFoundError, pa.ArrowException):
+            return ROWS.empty_table()
+
+    @override
+    def _marked(self) -> pa.Table:
+        generation = (self._described() or {}).get("generation")
+        rows = self._marks(generation) if generation else ROWS.empty_table()
+        return rows.select(["image_id", "processed_at"]).append_column("vector", pc.is_valid(rows["row"]))
+
+    @override
+    def _moment(self) -> Any:
+        return (self._described() or {}).get("generation")
+
+    @override
+    def _described(self) -> dict[str, Any] | None:
+        described = super()._described()
+        files = ["rows-{}.parquet", *(["graph-{}.faiss"] if (described or {}).get("dim") else [])]
+        there = described and all((self.path / name.format(described.get("generation"))).exists() for name in files)
+        return described if there else None
+
+    def _alive(self, loaded: Loaded) -> Rows | None:
+        """The graph's vectors that are not gone; None for all of them."""
+        return None if (loaded.places >= 0).all() else np.flatnonzero(loaded.places >= 0)
+
+    def _hit(self, loaded: Loaded, row: int) -> Hit:
+        at = int(loaded.places[row])
+        moment = loaded.rows["processed_at"][at].cast(pa.int64()).as_py()
+        embedding = recovered(self.metric, loaded.graph.reconstruct(row)[None])[0]
+        return Hit(loaded.rows["image_id"][at].as_py(), int(moment), embedding)
+
+
+class _Growing:
+    """A graph to which vectors are added.
+
+    Args:
+        metric: how they are compared.
+        dim: their length; 0 where there are none.
+        old: what there is; None to begin anew.
+        without: the images whose vectors are no longer those of their records.
+    """
+
+    def __init__(self, metric: str, dim: int, old: Loaded | None, without: set[str]) -> None:
+        self.metric, self.dim = metric, dim
+        old = old or Loaded("", None, ROWS.empty_table(), np.zeros(0, np.int64))
+        names = pa.array(without, pa.string())
+        kept = old.rows.filter(pc.invert(pc.is_in(old.rows["image_id"], value_set=names)))
+        self.graph = old.graph if old.graph is not None or not dim else _empty(metric, dim)
+        if self.graph is not None and len(kept) < (1 - DEAD_MOST) * self.graph.ntotal:
+            kept = self._anew(kept)
+        self._tables = [kept]
+
+    def add(self, batch: pa.Table) -> int:
+        """Add the embeddings of a batch's records; returns how many have one."""
+        there, matrix = matrix_of(batch, self.dim)
+        rows = np.full(batch.num_rows, -1, np.int64)
+        if len(matrix):
+            first = self.graph.ntotal
+            self.graph.add(searchable(self.metric, matrix))
+            rows[there.to_numpy()] = np.arange(first, self.graph.ntotal)
+        moments = pc.fill_null(batch["processed_at"], EPOCH)
+        row = pa.array(rows, pa.int64(), mask=rows < 0)
+        self._tables.append(pa.table([batch["image_id"], moments, row], schema=ROWS))
+        return len(matrix)
+
+    def rows(self) -> pa.Table:
+        """The rows of ROWS so far."""
+        return pa.concat_tables(self._tables).combine_chunks()
+
+    def _anew(self, kept: pa.Table) -> pa.Table:
+        """A new graph of the vectors that stay; their rows, with new places."""
+        old, self.graph = self.graph, _empty(self.metric, self.dim)
+        good = kept.filter(pc.is_valid(kept["row"]))
+        rows = good["row"].to_numpy()
+        for start in range(0, len(rows), SCAN_ROWS):
+            self.graph.add(old.reconstruct_batch(rows[start : start + SCAN_ROWS]))
+        placed = good.set_column(2, ROWS.field("row"), pa.array(np.arange(len(rows)), pa.int64()))
+        return pa.concat_tables([placed, kept.filter(pc.is_null(kept["row"]))])
+
+
+def _faiss() -> Any:
+    """The library, which takes a while to import, and whose stubs lack much."""
+    import faiss
+
+    return faiss
+
+
+def _empty(metric: str, dim: int) -> Any:
+    graph = _faiss().IndexHNSWFlat(
+        dim, LINKS, _faiss().METRIC_L2 if metric == "euclidean" else _faiss().METRIC_INNER_PRODUCT
+    )
+    graph.hnsw.efConstruction = BUILD_EF
+    return graph
+
+
+def _places(rows: pa.Table, vectors: int) -> Rows:
+    """Per vector of a graph its position among the rows; -1 where it has none."""
+    places = np.full(vectors, -1, np.int64)
+    row = rows["row"].to_numpy(zero_copy_only=False)
+    there = np.flatnonzero(~np.isnan(row))
+    places[row[there].astype(np.int64)] = there
+    return places
+
+
+def _nearest(graph: Any, queries: Floats, limit: int, chosen: Rows | None) -> npt.NDArray[np.int64]:
+    """int64[N, limit] rows of the graph nearest to float32[N, D], -1 where there are fewer."""
+    queries = np.ascontiguousarray(queries, np.float32)
+    if chosen is None:
+        parameters = _faiss().SearchParametersHNSW(efSearch=max(SEARCH_EF, 2 * limit))
+        return np.asarray(graph.search(queries, limit, params=parameters)[1])
+    if len(chosen) <= SCAN_ROWS:
+        return _scanned(graph, queries, limit, chosen)
+    bits = np.zeros((graph.ntotal + 7) // 8 * 8, bool)
+    bits[chosen] = True
+    packed = np.packbits(bits, bitorder="little")
+    selector = _faiss().IDSelectorBitmap(graph.ntotal, _faiss().swig_ptr(packed))
+    parameters = _faiss().SearchParametersHNSW(sel=selector, efSearch=max(SEARCH_EF, 2 * limit))
+    found = np.asarray(graph.search(queries, limit, params=parameters)[1])
+    return found if (found >= 0).all() else _scanned(graph, queries, limit, chosen)
+
+
+def _scanned(graph: Any, queries: Floats, limit: int, chosen: Rows) -> npt.NDArray[np.int64]:
+    """Likewise, by comparing with each chosen one."""
+    storage = _faiss().downcast_index(graph.storage)
+    matrix = _faiss().rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
+    _, near = _faiss().knn(queries, matrix[chosen], limit, metric=graph.metric_type)
+    rows: npt.NDArray[np.int64] = np.where(near >= 0, chosen[near], -1)
+    return rows

@@ -1,0 +1,312 @@
+"""Training of retrieval methods: which pictures, what is learned, resumed and chosen, and the card that comes out."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from artray import api
+from artray.archive.sample import works as sample
+from artray.errors import ConfigError
+from artray.location import Location
+from artray.models import cards, registry, verify, weights
+from artray.retrieve import vae as networks
+from artray.retrieve.vae import kl_divergence, picture_input
+from artray.train import exchange
+from artray.train import run as trainings
+from artray.train.cache import opened
+from artray.train.fit import MAX_FILE_BYTES
+from artray.train.methods import fit, learner, run
+from artray.train.methods.folder import MethodFolder
+from artray.train.methods.pictures import Lot, Pictures
+from artray.train.methods.profile import CHOSEN_BY, MethodProfile
+from artray.train.methods.trainer import VaeTrainer, noise
+from artray.train.prepare import Prepare
+from tests import methods_training, training
+from tests.methods_training import profile, shared, trained, trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def close(first: dict[str, Any], second: dict[str, Any], tolerance: float) -> bool:
+    """Whether two networks' parameters and statistics are the same."""
+    return all(
+        torch.allclose(first["network"][name].double(), second["network"][name].double(), rtol=0, atol=tolerance)
+        for name in first["network"]
+    )
+
+
+def test_workers_that_share_batches_come_to_the_same(tmp_path: Path) -> None:
+    cfg = profile(method={"reconstruction": "bce", "reconstruction_weight": 50})
+    alone, start = trained(cfg).state(), trainer(cfg).state()
+    assert not close(alone, start, 1e-4)
+    for state in shared(cfg, 2, tmp_path):
+        assert close(state, alone, 1e-9)
+        for mine, theirs in zip(state["history"], alone["history"], strict=True):
+            assert mine["metrics"] == pytest.approx(theirs["metrics"], abs=1e-9)
+            assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-9)
+
+
+def test_a_training_resumed_in_mid_epoch_is_one_that_was_never_interrupted() -> None:
+    cfg = profile(training={"epochs": 3, "checkpoint_batches": 2}, optimiser={"ema_decay": 0.9})
+    kept: list[dict[str, Any]] = []
+    whole = trainer(cfg)
+    while not whole.done:
+        whole.run_epoch(lambda: kept.append(copy.deepcopy(whole.state())))
+    resumed = trainer(cfg)
+    resumed.load(kept[3])
+    while not resumed.done:
+        resumed.run_epoch()
+    assert close(resumed.state(), whole.state(), 0.0)
+    assert [each.loss for each in resumed.history] == [each.loss for each in whole.history]
+
+
+def test_the_loss_is_equation_3() -> None:
+    made = trainer(profile(method={"reconstruction": "mse", "reconstruction_weight": 10}))
+    made.network.train()
+    batch = next(iter(made.shown().batches))
+    loss = made.loss(batch)
+    made.network.train()
+    logits, (mean, log_variance) = made.vae(batch.pictures, batch.noise)
+    reconstruction = nn.functional.mse_loss(torch.sigmoid(logits), batch.pictures)
+    divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp())  # as it is usually written
+    torch.testing.assert_close(loss, 10 * reconstruction + divergence.mean())
+    summed = trainer(profile(method={"reconstruction_weight": 10, "kl": "sum"}))
+    torch.testing.assert_close(
+        summed.loss(batch), 10 * reconstruction + divergence.sum(dim=(1, 2, 3)).mean(), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_crops_stand_for_whole_pictures() -> None:
+    method = {"size_px": 36, "filters": [4, 8, 1], "padding": 0, "stride": 1}
+    for kl in ("mean", "sum"):
+        crop = {"kind": "random", "size_px": 20, "resize_px": 36}
+        made = trainer(profile(method=method | {"kl": kl}, crop=crop))
+        batch = next(iter(made.shown().batches))
+        assert batch.pictures.shape[1:] == (3, 20, 20)
+        assert batch.noise.shape[1:] == (1, 14, 14)
+        _, encoded = made.vae(batch.pictures, batch.noise)
+        mean = kl_divergence(encoded).mean() / 14**2
+        loss = made._sums(made.vae(batch.pictures, batch.noise), batch.pictures)[1] / 8
+        torch.testing.assert_close(loss, mean if kl == "mean" else 30**2 * mean)
+        assert made.terms(made.val[:2]).reconstruction > 0  # of whole pictures
+        whole, part = torch.rand(1, 3, 36, 36).double(), (slice(None), slice(None), slice(5, 25), slice(7, 27))
+        made.vae.eval()
+        inner = made.vae.encoder(whole).mean[..., 5:19, 7:21]
+        torch.testing.assert_close(made.vae.encoder(whole[part]).mean, inner)  # the very same values
+
+
+def test_validation_is_judged_by_the_same_noise_in_every_epoch_and_the_least_loss_is_best() -> None:
+    made = trainer(profile())
+    first, again = made.terms(made.val), made.terms(made.val)
+    assert first == again
+    assert first.loss == pytest.approx(10 * first.reconstruction + first.kl)
+    assert made.terms(made.val[:0]).loss == 0
+    result = made.run_epoch()
+    assert result.chosen == result.metrics[CHOSEN_BY] == -result.val_loss
+    made.history = [result._replace(epoch=n, chosen=-loss) for n, loss in enumerate([0.5, 0.3, 0.4], 1)]
+    assert made.best is not None
+    assert made.best.epoch == 2
+
+
+def test_noise_is_each_pictures_own_and_standard_normal() -> None:
+    both, second = noise([(0, 1), (0, 2)], (3, 50, 50)), noise([(0, 2)], (3, 50, 50))
+    assert torch.equal(both[1], second[0])
+    assert not torch.equal(both[0], both[1])
+    assert abs(float(both.mean())) < 4 / math.sqrt(both.numel())
+    assert float(both.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_active_dimensions_are_those_whose_means_vary() -> None:
+    made = trainer(profile())
+    with torch.no_grad():
+        made.vae.encoder.mean.weight.mul_(100)
+    assert 0 < made.active(made.val) <= methods_training.DIM
+    with torch.no_grad():
+        made.vae.encoder.mean.weight.zero_()  # every picture has the same latent
+    assert made.active(made.val) == 0
+    assert made.active(made.val[:0]) == 0
+
+
+def shipped(row: int) -> np.ndarray:
+    """A picture of the sample archive, small."""
+    return np.asarray(Image.open(sample.shipped()[row].path).convert("RGB").resize((48, 48)), np.uint8)
+
+
+def test_the_loss_over_validation_falls_on_pictures_of_the_sample() -> None:
+    cfg = profile(training={"epochs": 8, "precision": "float32"}, method={"filters": [8, 16, 32]})
+    small, rows = [shipped(row) for row in range(30)], np.arange(30)
+    pictures = Pictures(cfg, picture_input(32), small.__getitem__)
+    made = VaeTrainer(cfg, fit.build(cfg, exchange.alone()), pictures, rows[6:], rows[:6], exchange.alone())
+    before = made.terms(made.val)
+    while not made.done:
+        made.run_epoch()
+    assert made.history[-1].val_loss < 0.8 * made.history[0].val_loss
+    assert made.terms(made.val).reconstruction < 0.8 * before.reconstruction
+
+
+def begun(folder: Path, **changes: Any) -> MethodFolder:
+    """A training's folder, its pictures prepared by this process."""
+    loaded = run.load(methods_training.written(folder, **changes))
+    found = trainings.read(loaded)
+    cache = opened(loaded.data.cache, loaded.data.short_side_px)
+    with Prepare(cache, MAX_FILE_BYTES) as prepare:
+        told = prepare({name: found.works[name].to_pylist() for name in ("work_id", "uri", "version")})
+    works, left_out = trainings.usable(found, told, loaded)
+    run.check(works, loaded)
+    made = MethodFolder(Location.of(folder / "run"))
+    made.begin_pictures(loaded, works, left_out)
+    return made
+
+
+def test_a_card_comes_out_that_embeds(tmp_path: Path) -> None:
+    folder = begun(tmp_path, training={"epochs": 2, "batch_size": 8, "precision": "float32"})
+    assert folder.kind == "method"
+    fit.fit(folder, exchange.alone())
+    result = folder.result
+    assert result is not None
+    card = cards.load(result["card"])
+    assert (card.task, card.architecture, card.metric) == ("retrieve", "vae", "euclidean")
+    assert card.embedding_dim == methods_training.DIM
+    assert card.training["data_sha256"] == folder.made["data_sha256"]
+    assert card.metrics["active_dimensions"] == result["active_dimensions"]
+    assert set(result["losses"]) == {"val", "test"}
+    assert result["best_epoch"] in (1, 2)
+    assert verify.verify(card).ok
+    images = [training.picture(row) for row in range(3)]
+    assert registry.build(card)(images).shape == (3, methods_training.DIM)
+    for name in ("reconstructions.png", "walk.png", "curves.png"):
+        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+    model, _ = networks.load(card)  # the best epoch's weights, and no others
+    best = folder.checkpoints.load("best.pt")
+    assert best is not None
+    assert all(torch.equal(tensor, best["network"][name]) for name, tensor in model.state_dict().items())
+
+
+class Eigenpictures:
+    """Principal components of pictures: a method that is learned at once."""
+
+    def learn(self, pictures: Sequence[np.ndarray], settings: Any) -> Mapping[str, Tensor]:
+        rows = np.stack([cv2.resize(image, (8, 8)).reshape(-1) for image in pictures]).astype(np.float32)
+        _, _, components = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+        return {"mean": torch.from_numpy(rows.mean(axis=0)), "components": torch.from_numpy(components[:4].copy())}
+
+    def described(self, settings: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        dim = len(tensors["components"])
+        return {"architecture": "eigenpictures", "settings": {}, "embedding_dim": dim, "metric": "cosine"}
+
+
+def test_what_is_learned_at_once_gets_a_card_like_any_other(tmp_path: Path) -> None:
+    folder, eigen = begun(tmp_path), Eigenpictures()
+    learned: learner.Learner = eigen
+    fit.at_once(folder, folder.method_profile, learned)
+    result = folder.result
+    assert result is not None
+    assert (result["method"], result["epochs"], result["losses"]) == ("vae", 0, {})
+    card = cards.load(result["card"])
+    assert (card.architecture, card.embedding_dim, card.metric) == ("eigenpictures", 4, "cosine")
+    assert card.training_data.startswith("folder: train ")
+    tensors = weights.read_tensors(weights.fetch(card.weights["model"]))
+    assert tensors["components"].shape == (4, 192)
+
+
+def test_pictures_by_lot_are_read_when_they_are_asked_for() -> None:
+    asked: list[int] = []
+
+    def read(row: int) -> np.ndarray:
+        asked.append(row)
+        return training.picture(row)
+
+    lot = Lot(np.arange(10, 20), 0, read)
+    assert len(lot) == 10
+    assert asked == []
+    assert np.array_equal(lot[0], training.picture(lot.rows[0]))
+    assert len(lot[:3]) == 3
+    assert len(asked) == 4
+    assert sorted(lot.rows.tolist()) == list(range(10, 20)) != lot.rows.tolist()
+    assert len(list(lot)) == 10
+    assert lot.rows.tolist() == Lot(np.arange(10, 20), 0, read).rows.tolist()
+
+
+def test_no_labels_are_needed_nor_looked_at(tmp_path: Path) -> None:
+    for name in ("a.png", "b/c.png", "b/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "list.csv").write_text("file,split\na.png,train\nb/c.png,val\n")
+    (tmp_path / "odd.csv").write_text("file,type\na.png,fresco\nb/d.png,\n")
+    (tmp_path / "p.yaml").write_text(
+        yaml.safe_dump({"name": "p", "data": {"sources": [{"path": "list.csv"}]}, "method": {"name": "vae"}})
+    )
+    told = api.labels(tmp_path / "p.yaml")
+    assert told["left_out"] == []
+    assert told["works"] == 2
+    assert told["sets"][0]["counts"] == {"pictures": {"in all": 2}}
+    odd = api.labels(tmp_path / "p.yaml", set=["data.sources=[{path: odd.csv}]"])
+    assert (odd["works"], odd["left_out"]) == (2, [])
+    both = "data.sources=[{kind: folder, path: .}, {path: list.csv}]"
+    plain = api.labels(tmp_path / "p.yaml", set=[both])
+    assert plain["works"] == 3  # each once
+    assert [entry["counts"]["pictures"]["in all"] for entry in plain["sets"]] == [3, 0]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"data\.sources: expected pictures, found none"):
+        api.labels(tmp_path / "p.yaml", set=["data.sources=[{kind: folder, path: empty}]"])
+
+
+def test_which_profiles_are_of_methods(tmp_path: Path) -> None:
+    assert {name for name in trainings.shipped() if trainings.is_of_method(name)} == {"vae-i", "vae-ii", "vae-iii"}
+    assert not trainings.is_of_detector("vae-i")
+    loaded = run.load("vae-i", data=str(tmp_path))
+    assert loaded.data.sources[0].path == str(tmp_path / "art.csv")
+
+
+def test_too_little_is_told_before_anything_is_begun(tmp_path: Path) -> None:
+    loaded = run.load(methods_training.written(tmp_path))
+    works, _ = trainings.usable(trainings.read(loaded), None, loaded)
+    run.check(works, loaded)
+    names = works["part"].to_pylist()
+    with pytest.raises(ConfigError, match=r"data\.val: expected pictures to choose the epoch by, got none of"):
+        run.check(works.filter([name != "val" for name in names]), loaded)
+    with pytest.raises(ConfigError, match=r"two pictures to learn from for each of 1 workers at least, got 0 in all"):
+        run.check(works.filter([name != "train" for name in names]), loaded)
+
+
+WRONG = {
+    "choose_by": ({"training": {"choose_by": "macro_f1"}}, "choose_by: expected null, for the least loss is chosen"),
+    "mixup": ({"training": {"mixup": 0.2}}, "mixup: expected 0: pictures are not mixed"),
+    "crop": (
+        {"crop": {"size_px": 31}},
+        "expected a side of which strides leave out what they do of 32",
+    ),
+    "method": ({"method": {"name": "word2vec"}}, "Input should be 'vae'"),
+    "nothing": ({"method": {"kernel": 50}}, "size_px: expected more than 32, of which component 1 leaves nothing"),
+    "parts": ({"data": {"sources": [{"path": "x"}], "val": 0.6, "test": 0.4}}, "expected less than 1 together"),
+    "twice": ({"data": {"sources": [{"path": "x"}, {"path": "y"}]}}, "csv: expected each name once"),
+    "batch": ({"workers": {"workers": 5}}, "expected at least two images for each of 5 workers"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_profiles_that_are_wrong(case: str) -> None:
+    changes, message = WRONG[case]
+    with pytest.raises(ValidationError, match=message):
+        profile(**changes)
+
+
+def test_another_profile_is_refused_and_a_classifiers_folder_too(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    other = MethodProfile.model_validate(folder.made["profile"] | {"augment": []})
+    with pytest.raises(ConfigError, match="holds a training with another profile"):
+        trainings._check_same(folder, other, "method")
+    trainings._check_same(folder, folder.method_profile, "method")
+    with pytest.raises(ConfigError, match="holds a training with another profile"):
+        trainings._check_same(folder, folder.method_profile, None)
