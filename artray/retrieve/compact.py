@@ -46,10 +46,10 @@ def count_sketch(rows: Doubles, buckets: Ints, signs: Doubles, dim: int) -> Doub
     >>> count_sketch(np.array([[1.0, 2.0, 4.0]]), np.array([1, 0, 1]), np.array([1.0, -1.0, -1.0]), 2)
     array([[-2., -3.]])
     """
-    found: Doubles = np.zeros((dim, len(rows)))
+    found = np.zeros((dim, len(rows)))
     np.add.at(found, buckets, (rows * signs).T)
-    turned: Doubles = found.T
-    return turned
+    by_row: Doubles = found.T
+    return by_row
 
 
 def tensor_sketch(first: Doubles, second: Doubles, by: Sketch) -> Doubles:
