@@ -106,3 +106,20 @@ def test_another_archive_is_refused(tour: Tour, tmp_path: Path) -> None:
     refused = running.run("embed", tmp_path, tour[1], "--method", METHOD, env=tour[2], ok=False)
     assert refused.returncode == 2
     assert "belongs to the archive" in refused.stderr
+
+
+def test_works_are_found_by_colours(tour: Tour) -> None:
+    archive, store, env = tour
+    refused = running.run("similar", store, "--colour", "#c81414", env=env, ok=False)
+    assert "artray embed ARCHIVE STORE --method colours" in refused.stderr
+    Image.new("RGB", (80, 60), (200, 20, 20)).save(archive / "red.png")
+    Image.new("RGB", (80, 60), (20, 20, 200)).save(archive / "blue.png")
+    running.run("process", archive, store, *running.QUICK, env=env)
+    running.run("embed", archive, store, "--method", "colours", env=env)
+    for colour, name in (("#c81414", "red.png"), ("#1414c8", "blue.png")):
+        found = running.answer("similar", store, "--colour", colour, "-k", "1", env=env)
+        assert [(work["image_id"], work["score"] > 0.9) for work in found["works"]] == [(name, True)]
+    both = running.answer("similar", store, "--colour", "#c81414:3", "--colour", "#1414c8", "-k", "2", env=env)
+    assert [work["image_id"] for work in both["works"]] == ["red.png", "blue.png"]
+    (archive / "red.png").unlink()
+    (archive / "blue.png").unlink()
