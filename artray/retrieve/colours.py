@@ -37,7 +37,7 @@ class Settings(Section):
     """
 
     lightness_step: float = Field(12.5, ge=5, le=50)
-    chroma_step: float = Field(20.0, ge=5, le=100)
+    chroma_step: float = Field(25.0, ge=5, le=100)
     softness: float = Field(0.5, gt=0, le=2)
 
 

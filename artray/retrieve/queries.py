@@ -102,7 +102,7 @@ def rocchio(query: Floats, like: Floats, unlike: Floats, weights: Rocchio = ROCC
     return _embedding(moved / (total if metric == "euclidean" else 1.0), metric)
 
 
-def unlike(scores: ArrayLike, unwanted: ArrayLike, weight: float = 0.5) -> Doubles:
+def unlike(scores: ArrayLike, unwanted: ArrayLike, weight: float = 0.15) -> Doubles:
     """Similarities less what works have of the unwanted ones: for any metric, and without a vector of their difference.
 
     Args:
@@ -113,7 +113,7 @@ def unlike(scores: ArrayLike, unwanted: ArrayLike, weight: float = 0.5) -> Doubl
     Returns:
         float64[N].
 
-    >>> unlike([0.75, 0.75, 0.5], [[1.0, 0.0, 0.0]]).tolist()
+    >>> unlike([0.75, 0.75, 0.5], [[1.0, 0.0, 0.0]], weight=0.5).tolist()
     [0.25, 0.75, 0.5]
     """
     table = np.asarray(unwanted, np.float64)

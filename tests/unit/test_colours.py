@@ -52,7 +52,7 @@ def test_the_palette_is_even_and_has_the_greys(method: Colours) -> None:
     assert greys.tolist() == [0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5, 100]
     # a colour counts most for the palette's nearest, in steps
     place = colours.lab(np.array([[200, 120, 40]], np.uint8))[0]
-    steps = np.array([12.5, 20, 20])
+    steps = np.array([12.5, 25, 25])
     nearest = np.square((palette.lab - place) / steps).sum(axis=1).argmin()
     assert method.of_hex(["#c87828"]).argmax() == nearest
 
