@@ -1,7 +1,7 @@
 """The vectors of a store as a graph in a file, searched in this process: for stores that are large.
 
     graph-GENERATION.faiss    the vectors and their graph (faiss's HNSW), mapped into memory where it is only read
-    rows-GENERATION.parquet   image_id, processed_at and place in the graph
+    rows-GENERATION.parquet   image_id, processed_at, row in the graph and place among the records
     index.json                names the generation that counts
 
 A synchronisation writes a new generation and then names it, so that a crash leaves the one before, and who searches
@@ -13,7 +13,7 @@ Source: Malkov and Yashunin (2018) for the graph.
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -54,17 +54,48 @@ ROWS: Final = pa.schema(
         ("image_id", pa.string()),
         ("processed_at", pa.timestamp("us", tz="UTC")),
         ("row", pa.int64()),  # in the graph; null where the record has no embedding
+        ("place", pa.int64()),  # among all records, file after file, of the version that index.json names; or null
     ]
 )
 
 
 class Loaded(NamedTuple):
-    """A generation."""
+    """A generation, in the form in which it is asked."""
 
     generation: str
-    graph: Any  # a faiss.IndexHNSWFlat
+    graph: Any  # a faiss.IndexHNSWFlat; None where there are no vectors
+    matrix: Floats  # float32[V, D], the graph's vectors, in its memory
     rows: pa.Table  # of ROWS
-    places: Rows  # per vector of the graph, its position in ``rows``; -1 for one that is gone
+    names: pa.Array  # their image_ids
+    moments: Rows  # their processed_at, in microseconds since 1970
+    positions: Rows  # per vector of the graph, its position in ``rows``; -1 for one that is gone
+    alive: Rows | None  # the graph's vectors that are not gone; None for all of them
+    place_of: Rows  # per vector its record's place; empty where places are not known
+    row_of: Rows  # per place among the records, the vector's row in the graph; -1 for none; empty likewise
+
+
+def _loaded(generation: str, graph: Any, rows: pa.Table) -> Loaded:
+    rows = rows.combine_chunks()
+    moments = rows["processed_at"].cast(pa.int64()).to_numpy()
+    names = rows["image_id"].chunk(0) if len(rows) else pa.array([], pa.string())
+    nowhere = np.zeros(0, np.int64)
+    if graph is None:
+        nothing = np.zeros((0, 1), np.float32)
+        return Loaded(generation, None, nothing, rows, names, moments, nowhere, None, nowhere, nowhere)
+    storage = _faiss().downcast_index(graph.storage)
+    matrix = _faiss().rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
+    there = np.flatnonzero(rows["row"].is_valid().to_numpy())
+    kept = rows.take(pa.array(there))
+    row = kept["row"].to_numpy()
+    positions = np.full(graph.ntotal, -1, np.int64)
+    positions[row] = there
+    alive = None if len(there) == graph.ntotal else np.sort(row)
+    place_of = row_of = nowhere
+    if len(rows) and not rows["place"].null_count:  # also of records without a vector: filters find these, too
+        place = rows["place"].to_numpy()
+        row_of, place_of = np.full(int(place.max()) + 1, -1, np.int64), np.full(graph.ntotal, -1, np.int64)
+        row_of[place[there]], place_of[row] = row, place[there]
+    return Loaded(generation, graph, matrix, rows, names, moments, positions, alive, place_of, row_of)
 
 
 class HnswIndex(Index):
@@ -78,6 +109,7 @@ class HnswIndex(Index):
         super().__init__(store)
         self.path = Path(self.folder.uri)
         self._loaded: Loaded | None = None
+        self._starts: tuple[str, Rows] | None = None
 
     @override
     def close(self) -> None:
@@ -90,36 +122,64 @@ class HnswIndex(Index):
     def search_many(self, queries: Floats, limit: int, chosen: Rows | None = None) -> list[list[Hit]]:
         """:meth:`search` for several queries float32[N, D], on all cores."""
         loaded = self._current()
-        alive = chosen if chosen is not None else self._alive(loaded)
-        count = len(loaded.rows) if alive is None else len(alive)
+        alive = loaded.alive if chosen is None else chosen
+        count = len(loaded.positions) if alive is None else len(alive)
         if loaded.graph is None or not count:
             return [[] for _ in queries]
-        found = _nearest(loaded.graph, searchable(self.metric, queries), min(limit, count), alive)
-        return [[self._hit(loaded, row) for row in rows if row >= 0] for rows in found.tolist()]
+        found = _nearest(loaded, searchable(self.metric, queries), min(limit, count), alive)
+        return [self._hits(loaded, rows[rows >= 0]) for rows in found]
 
     @override
     def get(self, image_id: str) -> Hit | None:
         loaded = self._current()
-        at = pc.index(loaded.rows["image_id"], image_id).as_py()
+        at = pc.index(loaded.names, image_id).as_py()
         row = loaded.rows["row"][at].as_py() if at >= 0 else None
-        return None if row is None else self._hit(loaded, row)
+        return None if row is None else self._hits(loaded, np.array([row]))[0]
 
     @override
-    def choose(self, filters: Filters, connection: views.Connection) -> Rows:
-        loaded = self._current()
-        connection.register("indexed", loaded.rows)
-        where = find.condition(filters)
+    def choose(self, filters: Filters, records: Records, connection: views.Connection) -> Rows:
+        loaded, where = self._current(), find.condition(filters)
+        starts = self._starts_of(records, loaded)
+        if starts is not None:
+            statement = "SELECT file_index, file_row_number FROM placed WHERE error = '' AND vanished_at IS NULL AND "
+            found = connection.execute(statement + where.sql, views.bound(where.parameters)).fetchnumpy()
+            rows = loaded.row_of[starts[found["file_index"].astype(np.int64)] + found["file_row_number"]]
+            return np.sort(rows[rows >= 0])
+        connection.register("indexed", loaded.rows.select(["image_id", "row"]))
         statement = f"SELECT row FROM works JOIN indexed USING (image_id) WHERE error = '' AND {where.sql}"  # noqa: S608
         found = connection.execute(f"{statement} AND row IS NOT NULL", views.bound(where.parameters)).fetchnumpy()
-        rows: Rows = np.sort(np.asarray(found["row"], np.int64))
-        return rows
+        return np.sort(np.asarray(found["row"], np.int64))
+
+    @override
+    def places(self, records: Records, hits: Sequence[Hit]) -> dict[str, tuple[int, int]] | None:
+        loaded = self._current()
+        starts = self._starts_of(records, loaded)
+        if starts is None:
+            return None
+        found: dict[str, tuple[int, int]] = {}
+        for hit in hits:
+            place = int(loaded.place_of[hit.row])
+            file = int(np.searchsorted(starts, place, side="right")) - 1
+            found[hit.image_id] = (file, place - int(starts[file]))
+        return found
+
+    def _starts_of(self, records: Records, loaded: Loaded) -> Rows | None:
+        """The first place of each file of the records, if these are the ones that the vectors' places are among."""
+        if not len(loaded.row_of) or self._read().get("records") != named(records):
+            return None
+        if self._starts is None or self._starts[0] != named(records):
+            self._starts = named(records), np.cumsum([0, *views.part_rows(records)]).astype(np.int64)
+        return self._starts[1]
 
     @override
     def sync(self, records: Records, progress: Progress | None = None) -> Synced:
         todo, gone = self._difference(records)
         described = self._described()
         if not todo and not gone and described is not None:
-            self._describe(**described | {"records": named(records)})
+            if described.get("records") != named(records):  # in another order, or of another version, but no others
+                with self._alone():
+                    held = self._load(whole=True)
+                    self._finish(self.dim, held.graph, held.rows, records)
             return Synced(0, 0, self.count)
         with self._alone():
             dim = self._dim_of(records, todo)
@@ -129,7 +189,7 @@ class HnswIndex(Index):
             old = self._load(whole=True) if self._described() is not None else None
             growing = _Growing(self.metric, dim, old, {*todo, *gone})
             upserted = self._grow(growing, records, todo, progress)
-            self._save(growing, records=named(records))
+            self._finish(growing.dim, growing.graph, growing.rows(), records)
         return Synced(upserted, len(gone), self.count)
 
     def _grow(self, growing: "_Growing", records: Records, todo: list[str], progress: Progress | None) -> int:
@@ -140,17 +200,31 @@ class HnswIndex(Index):
             if progress is not None:
                 progress(done, len(todo))
             if done - saved >= SAVE_ROWS:
-                self._save(growing)
+                self._save(growing.dim, growing.graph, growing.rows())
                 saved = done
         return upserted
 
-    def _save(self, growing: "_Growing", **told: str) -> None:
+    def _finish(self, dim: int, graph: Any, rows: pa.Table, records: Records) -> None:
+        """Write the generation that is up to date with the records, and says where each lies."""
+        with views.opened(records) as connection:
+            connection.register("indexed", rows.append_column("position", pa.array(range(len(rows)), pa.int64())))
+            statement = "SELECT file_index, file_row_number FROM indexed JOIN placed USING (image_id) ORDER BY position"
+            found = connection.sql(statement).to_arrow_table()
+            models = connection.execute("SELECT DISTINCT models FROM stored WHERE error = '' LIMIT 2").fetchall()
+        if not found["file_index"].null_count:
+            starts = np.cumsum([0, *views.part_rows(records)]).astype(np.int64)
+            place = starts[found["file_index"].to_numpy().astype(np.int64)] + found["file_row_number"].to_numpy()
+            rows = rows.set_column(ROWS.get_field_index("place"), ROWS.field("place"), pa.array(place, pa.int64()))
+        one = {"models": models[0][0]} if len(models) == 1 else {}
+        self._save(dim, graph, rows, records=named(records), **one)
+
+    def _save(self, dim: int, graph: Any, rows: pa.Table, **told: Any) -> None:
         """Write a generation, name it, and delete the others."""
-        generation, rows = uuid.uuid4().hex[:12], growing.rows()
+        generation = uuid.uuid4().hex[:12]
         pq.write_table(rows, self.path / f"rows-{generation}.parquet")
-        if growing.graph is not None:
-            _faiss().write_index(growing.graph, str(self.path / f"graph-{generation}.faiss"))
-        self._describe(growing.dim, generation=generation, **told)
+        if graph is not None:
+            _faiss().write_index(graph, str(self.path / f"graph-{generation}.faiss"))
+        self._describe(dim, generation=generation, **told)
         self._clear("index.json", f"rows-{generation}.parquet", f"graph-{generation}.faiss")
         self._loaded = None
 
@@ -175,27 +249,25 @@ class HnswIndex(Index):
 
     def _current(self) -> Loaded:
         """The generation that counts, loaded."""
-        described = self._described() or {}
-        if self._loaded is None or self._loaded.generation != described.get("generation", ""):
+        generation = str(self._read().get("generation", ""))
+        if self._loaded is None or self._loaded.generation != generation:
             self._loaded = self._load(whole=False)
         return self._loaded
 
     def _load(self, *, whole: bool) -> Loaded:
         """The generation that counts; ``whole``: in memory, to be added to, and not mapped into it."""
-        generation = str((self._described() or {}).get("generation", ""))
-        if not generation:
-            return Loaded("", None, ROWS.empty_table(), np.zeros(0, np.int64))
-        rows = self._marks(generation)
+        described = self._described() or {}
+        generation = str(described.get("generation", ""))
+        if not generation or not described.get("dim"):
+            return _loaded(generation, None, self._marks(generation) if generation else ROWS.empty_table())
         path = self.path / f"graph-{generation}.faiss"
-        if not path.exists():
-            return Loaded(generation, None, rows, np.zeros(0, np.int64))
         try:
             graph = _faiss().read_index(str(path), 0 if whole else _faiss().IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise TransientError(
                 f"{path}: the vector index cannot be read: {first_line(error)}; remove {self.path} and run artray index"
             ) from error
-        return Loaded(generation, graph, rows, _places(rows, graph.ntotal))
+        return _loaded(generation, graph, self._marks(generation))
 
     def _marks(self, generation: str) -> pa.Table:
         try:
@@ -220,15 +292,11 @@ class HnswIndex(Index):
         there = described and all((self.path / name.format(described.get("generation"))).exists() for name in files)
         return described if there else None
 
-    def _alive(self, loaded: Loaded) -> Rows | None:
-        """The graph's vectors that are not gone; None for all of them."""
-        return None if (loaded.places >= 0).all() else np.flatnonzero(loaded.places >= 0)
-
-    def _hit(self, loaded: Loaded, row: int) -> Hit:
-        at = int(loaded.places[row])
-        moment = loaded.rows["processed_at"][at].cast(pa.int64()).as_py()
-        embedding = recovered(self.metric, loaded.graph.reconstruct(row)[None])[0]
-        return Hit(loaded.rows["image_id"][at].as_py(), int(moment), embedding)
+    def _hits(self, loaded: Loaded, rows: Rows) -> list[Hit]:
+        at = loaded.positions[rows]
+        names, moments = loaded.names.take(pa.array(at)).to_pylist(), loaded.moments[at].tolist()
+        vectors = recovered(self.metric, loaded.matrix[rows])
+        return list(map(Hit, names, moments, vectors, rows.tolist()))
 
 
 class _Growing:
@@ -243,7 +311,7 @@ class _Growing:
 
     def __init__(self, metric: str, dim: int, old: Loaded | None, without: set[str]) -> None:
         self.metric, self.dim = metric, dim
-        old = old or Loaded("", None, ROWS.empty_table(), np.zeros(0, np.int64))
+        old = old or _loaded("", None, ROWS.empty_table())
         names = pa.array(without, pa.string())
         kept = old.rows.filter(pc.invert(pc.is_in(old.rows["image_id"], value_set=names)))
         self.graph = old.graph if old.graph is not None or not dim else _empty(metric, dim)
@@ -261,7 +329,8 @@ class _Growing:
             rows[there.to_numpy()] = np.arange(first, self.graph.ntotal)
         moments = pc.fill_null(batch["processed_at"], EPOCH)
         row = pa.array(rows, pa.int64(), mask=rows < 0)
-        self._tables.append(pa.table([batch["image_id"], moments, row], schema=ROWS))
+        nowhere = pa.nulls(batch.num_rows, pa.int64())
+        self._tables.append(pa.table([batch["image_id"], moments, row, nowhere], schema=ROWS))
         return len(matrix)
 
     def rows(self) -> pa.Table:
@@ -294,36 +363,26 @@ def _empty(metric: str, dim: int) -> Any:
     return graph
 
 
-def _places(rows: pa.Table, vectors: int) -> Rows:
-    """Per vector of a graph its position among the rows; -1 where it has none."""
-    places = np.full(vectors, -1, np.int64)
-    row = rows["row"].to_numpy(zero_copy_only=False)
-    there = np.flatnonzero(~np.isnan(row))
-    places[row[there].astype(np.int64)] = there
-    return places
-
-
-def _nearest(graph: Any, queries: Floats, limit: int, chosen: Rows | None) -> npt.NDArray[np.int64]:
+def _nearest(loaded: Loaded, queries: Floats, limit: int, chosen: Rows | None) -> Rows:
     """int64[N, limit] rows of the graph nearest to float32[N, D], -1 where there are fewer."""
+    graph = loaded.graph
     queries = np.ascontiguousarray(queries, np.float32)
     if chosen is None:
         parameters = _faiss().SearchParametersHNSW(efSearch=max(SEARCH_EF, 2 * limit))
         return np.asarray(graph.search(queries, limit, params=parameters)[1])
     if len(chosen) <= SCAN_ROWS:
-        return _scanned(graph, queries, limit, chosen)
+        return _scanned(loaded, queries, limit, chosen)
     bits = np.zeros((graph.ntotal + 7) // 8 * 8, bool)
     bits[chosen] = True
     packed = np.packbits(bits, bitorder="little")
     selector = _faiss().IDSelectorBitmap(graph.ntotal, _faiss().swig_ptr(packed))
     parameters = _faiss().SearchParametersHNSW(sel=selector, efSearch=max(SEARCH_EF, 2 * limit))
     found = np.asarray(graph.search(queries, limit, params=parameters)[1])
-    return found if (found >= 0).all() else _scanned(graph, queries, limit, chosen)
+    return found if (found >= 0).all() else _scanned(loaded, queries, limit, chosen)
 
 
-def _scanned(graph: Any, queries: Floats, limit: int, chosen: Rows) -> npt.NDArray[np.int64]:
+def _scanned(loaded: Loaded, queries: Floats, limit: int, chosen: Rows) -> Rows:
     """Likewise, by comparing with each chosen one."""
-    storage = _faiss().downcast_index(graph.storage)
-    matrix = _faiss().rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
-    _, near = _faiss().knn(queries, matrix[chosen], limit, metric=graph.metric_type)
-    rows: npt.NDArray[np.int64] = np.where(near >= 0, chosen[near], -1)
+    _, near = _faiss().knn(queries, loaded.matrix[chosen], limit, metric=loaded.graph.metric_type)
+    rows: Rows = np.where(near >= 0, chosen[near], -1)
     return rows

@@ -93,7 +93,7 @@ class MilvusIndex(Index):
         return self._hit(found[0]) if found else None
 
     @override
-    def choose(self, filters: Filters, connection: views.Connection) -> str:
+    def choose(self, filters: Filters, records: Records, connection: views.Connection) -> str:
         wanted = filters.wanted()
         names = [filters.type or "", filters.genre or "", *(one.name for one in wanted)]
         simple = all(one.score_min == 0.0 and one.count == 1 for one in wanted)

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Search:
         self.metric = metric_of(source)
         described = (source.read_json("store.json") or {}).get("embedding") or {}
         self.card = described.get("card", "")
-        self.same = _made_by(f"{self.card}@{described.get('fingerprint')}") if self.card else find.Clause("true", [])
+        self.same = Same(maker=f"{self.card}@{described.get('fingerprint')}") if self.card else Same()
         _define(connection, None if self.embedded is records else self.embedded)
 
     def embedding(self, image_id: str) -> Floats:
@@ -53,7 +53,7 @@ class Search:
         models = row[0][2] or ""
         makers = [maker for maker in models.split(",") if maker.startswith(f"{self.card}@")]
         if self.card:  # of a card that the store no longer has: those that all cards made likewise
-            self.same = _made_by(makers[0]) if makers else find.Clause("made_by = ?", [models])
+            self.same = Same(maker=makers[0]) if makers else Same(models=models)
         hit = self._of_index(image_id)
         if hit is not None and hit.processed_at_us == row[0][1]:
             return one_vector(hit.embedding)
@@ -113,7 +113,7 @@ class Search:
 
     def _chosen(self, index: Index) -> Any:
         """The filters as the index takes them."""
-        return index.choose(self.filters, self.connection) if self.filters else None
+        return index.choose(self.filters, self.records, self.connection) if self.filters else None
 
     def _scores(self, matrix: Floats, vector: Floats) -> list[float]:
         return [float(score) for score in similarities(self.metric, matrix, vector)]
@@ -127,11 +127,17 @@ class Search:
 
     def _fresh(self, hits: list[Hit]) -> list[Hit]:
         """The hits whose records are those that their vectors are from, and of the query's model."""
+        if self.index is not None and self.embedded is self.records and self.same.fits(self.index.models):
+            known_places = self.index.places(self.records, hits)
+            if known_places is not None:  # the index is of this very version of the records
+                self.places = known_places
+                return hits
+        same = self.same.clause()
         statement = (
             "SELECT image_id, epoch_us(embedded_at), file_index, file_row_number FROM searched "  # noqa: S608
-            f"WHERE list_contains(?, image_id) AND {self.same.sql}"
+            f"WHERE list_contains(?, image_id) AND {same.sql}"
         )
-        asked = [[hit.image_id for hit in hits], *self.same.parameters]
+        asked = [[hit.image_id for hit in hits], *same.parameters]
         rows = views.fetched(self.connection, statement, asked) if hits else []
         known = {image_id: moment for image_id, moment, _, _ in rows}
         self.places = {image_id: (file, row) for image_id, _, file, row in rows if file is not None}
@@ -151,7 +157,7 @@ class Search:
 
     def _passing(self) -> set[str]:
         """The images that pass the filters and whose embedding is of the query's model; a note tells of others."""
-        same, where = self.same, find.condition(self.filters)
+        same, where = self.same.clause(), find.condition(self.filters)
         statement = f"SELECT image_id, {same.sql} FROM searched WHERE {where.sql}"  # noqa: S608
         rows = views.fetched(self.connection, statement, [*same.parameters, *where.parameters])
         if others := sum(not comparable for _, comparable in rows):
@@ -186,9 +192,28 @@ def _define(connection: views.Connection, method: Records | None) -> None:
     )
 
 
-def _made_by(maker: str) -> find.Clause:
-    """Whether a record's embedding is of this model: another trunk's may have its length by chance."""
-    return find.Clause("list_contains(string_split(coalesce(made_by, ''), ','), ?)", [maker])
+class Same(NamedTuple):
+    """Which records' embeddings can be compared: another trunk's may have the same length by chance.
+
+    All of them where nothing is said.
+    """
+
+    maker: str | None = None  # the card, with its fingerprint, that must be among those that made a record
+    models: str | None = None  # or all that made it
+
+    def clause(self) -> find.Clause:
+        """As a condition on ``searched``."""
+        if self.maker is not None:
+            return find.Clause("list_contains(string_split(coalesce(made_by, ''), ','), ?)", [self.maker])
+        return find.Clause("true", []) if self.models is None else find.Clause("made_by = ?", [self.models])
+
+    def fits(self, models: str | None) -> bool:
+        """Whether it holds for records that were made so; False where that is not known."""
+        if models is None:
+            return False
+        if self.maker is not None:
+            return self.maker in models.split(",")
+        return self.models in (None, models)
 
 
 def _rough(metric: str, matrix: Floats, vector: Floats) -> Floats:

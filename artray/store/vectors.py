@@ -14,7 +14,7 @@ as done, so that doing it again does nothing, and doing the rest after a crash d
 import abc
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +59,7 @@ class Hit(NamedTuple):
     image_id: str
     processed_at_us: int  # of the record that it is from, microseconds since 1970
     embedding: Floats  # float32[D]
+    row: int = -1  # where the index has it, if it says so
 
 
 class Index(abc.ABC):
@@ -82,6 +83,7 @@ class Index(abc.ABC):
         self.folder = Location(str(store.vectors_path))
         self.metric = metric_of(store)
         self._lag: tuple[Any, int] | None = None  # for a version of the records and of what is marked
+        self._held: tuple[Any, dict[str, Any]] = (None, {})  # index.json, and when it was written
 
     def __enter__(self) -> "Index":
         return self
@@ -126,12 +128,13 @@ class Index(abc.ABC):
         """The vector of an image, or None."""
 
     @abc.abstractmethod
-    def choose(self, filters: Filters, connection: views.Connection) -> Any:
+    def choose(self, filters: Filters, records: Records, connection: views.Connection) -> Any:
         """The filters as :meth:`search` takes them.
 
         Args:
             filters: what works must be, not empty.
-            connection: with the view ``works`` (see views.opened).
+            records: those that have the labels.
+            connection: with their views (see views.opened).
 
         Raises:
             ConfigError: this engine cannot apply them; says what it can.
@@ -144,6 +147,24 @@ class Index(abc.ABC):
     @abc.abstractmethod
     def _moment(self) -> Any:
         """Changes whenever :meth:`_marked` does."""
+
+    def places(self, records: Records, hits: Sequence[Hit]) -> dict[str, tuple[int, int]] | None:  # noqa: ARG002
+        """Where the hits' records lie, (file_index, file_row_number) as the view ``placed`` numbers them.
+
+        Args:
+            records: those that the vectors are from.
+            hits: of :meth:`search`.
+
+        Returns:
+            None where it is not known, or where the records have changed since the vectors were made of them.
+        """
+        return None
+
+    @property
+    def models(self) -> str | None:
+        """What made all of the vectors, as records say it; None where it was not one and the same."""
+        told = (self._described() or {}).get("models")
+        return None if told is None else str(told)
 
     @property
     def dim(self) -> int:
@@ -179,9 +200,22 @@ class Index(abc.ABC):
 
     def _described(self) -> dict[str, Any] | None:
         """What index.json says; None where there is no such index."""
-        described = (self.folder / "index.json").read_json() or {}
+        described = self._read()
         fits = (FORMAT, self.engine, self.metric) == tuple(described.get(key) for key in ("format", "engine", "metric"))
         return described if fits else None
+
+    def _read(self) -> dict[str, Any]:
+        """The content of index.json, of a local one read again only if it was replaced: it is looked at often."""
+        if self.folder.is_s3:
+            return (self.folder / "index.json").read_json() or {}
+        try:
+            status = Path(f"{self.folder.uri}/index.json").stat()
+        except OSError:
+            return {}
+        moment = (status.st_mtime_ns, status.st_ino, status.st_size)
+        if self._held[0] != moment:
+            self._held = moment, (self.folder / "index.json").read_json() or {}
+        return self._held[1]
 
     def _describe(self, dim: int, **more: Any) -> None:
         """Write index.json."""

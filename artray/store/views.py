@@ -108,6 +108,11 @@ def define(connection: Connection, files: Sequence[str], records: Records | None
         connection.execute(statement)
 
 
+def part_rows(records: Records) -> list[int]:
+    """How many rows each of :func:`parts` has."""
+    return [int(rows) for rows in records.delta().get_add_actions(flatten=True).column("num_records").to_pylist()]
+
+
 def attach(connection: Connection, records: Records, name: str) -> None:
     """Another table of records as a view of this name."""
     files = parts(records)

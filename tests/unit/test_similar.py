@@ -9,6 +9,7 @@ import pytest
 
 from artray import schema
 from artray.errors import ConfigError
+from artray.store import rewrite
 from artray.store.find import Filters
 from artray.store.hnsw_index import HnswIndex
 from artray.store.layout import Store, create_store
@@ -175,6 +176,25 @@ def test_a_graph_applies_every_filter(tmp_path: Path, filters: Filters) -> None:
         found, exact = similar(made, QUERY, 5, filters, index=graph), similar(made, QUERY, 5, filters)
     assert found.works == exact.works
     assert found.note == ""
+
+
+def test_a_graph_knows_where_works_lie_until_they_move(tmp_path: Path) -> None:
+    made = made_store.store(tmp_path / "store", 300, batch=100)
+    with HnswIndex(made) as graph:
+        graph.sync(Records.open(made))
+        for moved in (False, True, False):
+            records = Records.open(made)
+            if moved:
+                rewrite.compact(records, "later")
+            hit = graph.get(QUERY)
+            assert hit is not None
+            places = graph.places(records, [hit])
+            assert (places is None) == moved
+            for filters in (Filters(), Filters(type="painting"), Filters(where=("year>=1600",))):
+                found = similar(made, QUERY, 5, filters, index=graph)
+                assert found.works == similar(made, QUERY, 5, filters).works
+                assert found.note == ""
+            assert graph.sync(records) == (0, 0, graph.count)
 
 
 def with_method(folder: Path, metric: str) -> tuple[Store, Store]:
