@@ -81,9 +81,7 @@ def reconstructions(models: Mapping[str, Autoencoder], images: Sequence[Image]) 
     return [cell for name, row in rows for cell in [*(_cell(picture, name) for picture in row), *empty]]
 
 
-def walk(
-    model: Autoencoder, image: Image, steps: Sequence[float] | None = None, axis: int | None = None
-) -> list[Cell]:
+def walk(model: Autoencoder, image: Image, steps: Sequence[float] | None = None, axis: int | None = None) -> list[Cell]:
     """What becomes of a picture while its latent grows. Source: section 7.1 and Figure 8.
 
     Args:
