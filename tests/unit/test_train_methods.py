@@ -2,34 +2,33 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from artray import api
 from artray.archive.sample import works as sample
 from artray.errors import ConfigError
 from artray.location import Location
-from artray.models import cards, registry, verify, weights
+from artray.models import cards, registry, verify
 from artray.retrieve import vae as networks
 from artray.retrieve.vae import kl_divergence, picture_input
-from artray.train import exchange
+from artray.train import exchange, losses
 from artray.train import run as trainings
 from artray.train.cache import opened
 from artray.train.fit import MAX_FILE_BYTES
-from artray.train.methods import fit, learner, run
+from artray.train.methods import fit, run
 from artray.train.methods.folder import MethodFolder
+from artray.train.methods.learner import LEARNERS
 from artray.train.methods.pictures import Lot, Pictures
-from artray.train.methods.profile import CHOSEN_BY, MethodProfile
+from artray.train.methods.profile import CHOSEN_BY, MethodProfile, VisualWordsConfig
 from artray.train.methods.trainer import VaeTrainer, noise
 from artray.train.prepare import Prepare
 from tests import methods_training, training
@@ -138,9 +137,9 @@ def test_active_dimensions_are_those_whose_means_vary() -> None:
     assert made.active(made.val[:0]) == 0
 
 
-def shipped(row: int) -> np.ndarray:
+def shipped(row: int, side_px: int = 48) -> np.ndarray:
     """A picture of the sample archive, small."""
-    return np.asarray(Image.open(sample.shipped()[row].path).convert("RGB").resize((48, 48)), np.uint8)
+    return np.asarray(Image.open(sample.shipped()[row].path).convert("RGB").resize((side_px, side_px)), np.uint8)
 
 
 def test_the_loss_over_validation_falls_on_pictures_of_the_sample() -> None:
@@ -155,9 +154,12 @@ def test_the_loss_over_validation_falls_on_pictures_of_the_sample() -> None:
     assert made.terms(made.val).reconstruction < 0.8 * before.reconstruction
 
 
-def begun(folder: Path, **changes: Any) -> MethodFolder:
-    """A training's folder, its pictures prepared by this process."""
-    loaded = run.load(methods_training.written(folder, **changes))
+def begun(folder: Path, values: dict[str, Any] | None = None, **changes: Any) -> MethodFolder:
+    """A training's folder, its pictures prepared by this process; ``values`` are another profile's."""
+    path = methods_training.written(folder, **changes)
+    if values is not None:
+        path.write_text(yaml.safe_dump(values))
+    loaded = run.load(path)
     found = trainings.read(loaded)
     cache = opened(loaded.data.cache, loaded.data.short_side_px)
     with Prepare(cache, MAX_FILE_BYTES) as prepare:
@@ -193,31 +195,36 @@ def test_a_card_comes_out_that_embeds(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, best["network"][name]) for name, tensor in model.state_dict().items())
 
 
-class Eigenpictures:
-    """Principal components of pictures: a method that is learned at once."""
-
-    def learn(self, pictures: Sequence[np.ndarray], settings: Any) -> Mapping[str, Tensor]:
-        rows = np.stack([cv2.resize(image, (8, 8)).reshape(-1) for image in pictures]).astype(np.float32)
-        _, _, components = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-        return {"mean": torch.from_numpy(rows.mean(axis=0)), "components": torch.from_numpy(components[:4].copy())}
-
-    def described(self, settings: Any, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        dim = len(tensors["components"])
-        return {"architecture": "eigenpictures", "settings": {}, "embedding_dim": dim, "metric": "cosine"}
+WORDS = {"name": "visual_words", "words": 6, "regions": {"longer_side_px": 96}}
 
 
 def test_what_is_learned_at_once_gets_a_card_like_any_other(tmp_path: Path) -> None:
-    folder, eigen = begun(tmp_path), Eigenpictures()
-    learned: learner.Learner = eigen
-    fit.at_once(folder, folder.method_profile, learned)
+    values = yaml.safe_load(methods_training.written(tmp_path).read_text())
+    sources = [{"kind": "folder", "path": str(sample.FOLDER / "images"), "limit": 12}]
+    folder = begun(tmp_path, {"name": "words", "data": values["data"] | {"sources": sources}, "method": WORDS})
+    fit.fit(folder, exchange.Exchange(1, 2, losses.alone, lambda given: [given]))  # not the first: it has no work
+    assert folder.result is None
+    fit.fit(folder, exchange.alone())
     result = folder.result
     assert result is not None
-    assert (result["method"], result["epochs"], result["losses"]) == ("vae", 0, {})
+    assert (result["method"], result["epochs"], result["losses"]) == ("visual_words", 0, {})
     card = cards.load(result["card"])
-    assert (card.architecture, card.embedding_dim, card.metric) == ("eigenpictures", 4, "cosine")
+    assert (card.architecture, card.embedding_dim, card.metric) == ("visual_words", 6, "chi_square")
+    assert (card.settings["weighting"], card.settings["longer_side_px"]) == ("counts", 96)
     assert card.training_data.startswith("folder: train ")
-    tensors = weights.read_tensors(weights.fetch(card.weights["model"]))
-    assert tensors["components"].shape == (4, 192)
+    assert verify.verify(card).ok
+    found = registry.build(card)([shipped(row, 120) for row in range(4)])
+    assert found.sum(axis=1) == pytest.approx(1)
+
+
+def test_weights_of_words_are_learned_where_they_are_asked_for() -> None:
+    learner, pictures = LEARNERS["visual_words"], [shipped(row, 120) for row in range(4)]
+    plain = learner.learn(pictures, VisualWordsConfig(**WORDS))
+    weighted = learner.learn(pictures, VisualWordsConfig(**WORDS, weighting="tfidf"))
+    assert set(plain) == {"words"}
+    assert set(weighted) == {"words", "idf"}
+    assert torch.equal(plain["words"], weighted["words"])
+    assert weighted["idf"].shape == (6,)
 
 
 def test_pictures_by_lot_are_read_when_they_are_asked_for() -> None:
@@ -263,7 +270,12 @@ def test_no_labels_are_needed_nor_looked_at(tmp_path: Path) -> None:
 
 
 def test_which_profiles_are_of_methods(tmp_path: Path) -> None:
-    assert {name for name in trainings.shipped() if trainings.is_of_method(name)} == {"vae-i", "vae-ii", "vae-iii"}
+    assert {name for name in trainings.shipped() if trainings.is_of_method(name)} == {
+        "vae-i",
+        "vae-ii",
+        "vae-iii",
+        "visual-words",
+    }
     assert not trainings.is_of_detector("vae-i")
     loaded = run.load("vae-i", data=str(tmp_path))
     assert loaded.data.sources[0].path == str(tmp_path / "art.csv")
@@ -287,7 +299,7 @@ WRONG = {
         {"crop": {"size_px": 31}},
         "expected a side of which strides leave out what they do of 32",
     ),
-    "method": ({"method": {"name": "word2vec"}}, "Input should be 'vae'"),
+    "method": ({"method": {"name": "word2vec"}}, "does not match any of the expected tags: 'vae', 'visual_words'"),
     "nothing": ({"method": {"kernel": 50}}, "size_px: expected more than 32, of which component 1 leaves nothing"),
     "parts": ({"data": {"sources": [{"path": "x"}], "val": 0.6, "test": 0.4}}, "expected less than 1 together"),
     "twice": ({"data": {"sources": [{"path": "x"}, {"path": "y"}]}}, "csv: expected each name once"),
@@ -300,6 +312,15 @@ def test_profiles_that_are_wrong(case: str) -> None:
     changes, message = WRONG[case]
     with pytest.raises(ValidationError, match=message):
         profile(**changes)
+
+
+@pytest.mark.parametrize("section", ["crop", "augment", "optimiser", "training"])
+def test_what_has_no_epochs_takes_nothing_for_them(section: str) -> None:
+    given = {"crop": {"kind": "centre"}, "augment": [{"name": "grey"}], "optimiser": {}, "training": {"epochs": 3}}
+    values = {"name": "words", "data": {"sources": [{"path": "x"}]}, "method": WORDS}
+    assert MethodProfile.model_validate(MethodProfile.model_validate(values).model_dump()).method.name == "visual_words"
+    with pytest.raises(ValidationError, match=f"{section}: expected nothing with method visual_words, which has no"):
+        MethodProfile.model_validate(values | {section: given[section]})
 
 
 def test_another_profile_is_refused_and_a_classifiers_folder_too(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from artray.train.loop import DTYPES
 from artray.train.methods.folder import MethodFolder
 from artray.train.methods.learner import LEARNERS, Learner
 from artray.train.methods.pictures import Lot, Pictures
-from artray.train.methods.profile import MethodProfile
+from artray.train.methods.profile import MethodProfile, VaeConfig
 from artray.train.methods.trainer import VaeTrainer
 from artray.train.profile import WorkersConfig
 
@@ -65,7 +65,7 @@ def at_once(folder: MethodFolder, profile: MethodProfile, learner: Learner) -> N
     pictures = Lot(folder.rows()["train"], profile.training.seed, reader(profile, folder))
     tensors = learner.learn(pictures, profile.method)
     described = learner.described(profile.method, tensors)
-    card = write_card(folder, profile, described, tensors, {})
+    card = write_card(folder, profile, described, learner.role, tensors, {})
     (folder.location / "result.json").write_json(
         {"card": card, "method": profile.method.name, "best_epoch": None, "epochs": 0, "losses": {}}
     )
@@ -78,7 +78,7 @@ def in_epochs(folder: MethodFolder, profile: MethodProfile, exchange: Exchange, 
         ConfigError: see :func:`fit`.
         TransientError: likewise.
     """
-    method, rows = profile.method, folder.rows()
+    method, rows = vae_of(profile), folder.rows()
     spec = picture_input(method.size_px, method.resize)
     pictures = Pictures(profile, spec, reader(profile, folder))
     trainer = VaeTrainer(profile, build(profile, exchange), pictures, rows["train"], rows["val"], exchange)
@@ -101,7 +101,7 @@ def in_epochs(folder: MethodFolder, profile: MethodProfile, exchange: Exchange, 
     best = trainer.best
     (folder.location / "result.json").write_json(
         {
-            "card": write_card(folder, profile, described, tensors, metrics | {"active_dimensions": active}),
+            "card": write_card(folder, profile, described, "model", tensors, metrics | {"active_dimensions": active}),
             "method": method.name,
             "best_epoch": best.epoch if best else None,
             "epochs": len(trainer.history),
@@ -119,13 +119,20 @@ def build(profile: MethodProfile, exchange: Exchange) -> Vae:
         ConfigError: the device is not there.
     """
     torch.manual_seed(profile.training.seed)
-    vae = Vae(profile.method, profile.method.size_px)
+    method = vae_of(profile)
+    vae = Vae(method, method.size_px)
     device = registry.check_device(profile.workers.device)
     vae = vae.to(device=device, dtype=DTYPES[profile.training.precision])
     vae = vae.to(memory_format=torch.channels_last)
     if exchange.workers > 1:
         synchronised(vae, exchange.total, torch.device(device).type)
     return vae
+
+
+def vae_of(profile: MethodProfile) -> VaeConfig:
+    """The section ``method`` of a variational autoencoder."""
+    assert isinstance(profile.method, VaeConfig)  # what else there is learns at once
+    return profile.method
 
 
 def reader(profile: MethodProfile, folder: MethodFolder) -> Reader:
@@ -153,6 +160,7 @@ def write_card(
     folder: MethodFolder,
     profile: MethodProfile,
     described: Mapping[str, Any],
+    role: str,
     tensors: Mapping[str, Tensor],
     metrics: Mapping[str, Any],
 ) -> str:
@@ -162,6 +170,7 @@ def write_card(
         folder: the training's.
         profile: likewise.
         described: what the card says of the method: architecture, settings, embedding_dim, metric, maybe input.
+        role: of the file of weights.
         tensors: what was learned.
         metrics: what was measured.
     """
@@ -173,7 +182,7 @@ def write_card(
         "task": "retrieve",
         "yields": ["embedding"],
         **described,
-        "weights": {"model": {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
+        "weights": {role: {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
         "licence": "that of your pictures",
         "source": "trained by artray, from random weights",
         "training_data": training_data(folder),

@@ -3,13 +3,14 @@
 Sections in comments are those of the report's chapter Image Retrieval.
 """
 
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from artray.config import Section
 from artray.models.cards import Resize
 from artray.retrieve.vae import Reconstruction, VaeSettings
+from artray.retrieve.vocabulary import VocabularySettings
 from artray.train.profile import CLASSES, EpochsConfig, OptimiserConfig, Source, Task, WorkersConfig, check_titles
 from artray.train.shown import Augmentation, CropConfig, Fraction
 
@@ -74,8 +75,19 @@ class VaeConfig(VaeSettings):
         return self
 
 
-Method: TypeAlias = VaeConfig
-"""What can be learned. With a second method: ``Annotated[VaeConfig | ..., Field(discriminator="name")]``."""
+class VisualWordsConfig(VocabularySettings):
+    """A bag of visual words; the defaults are the report's. Section 5.2; see artray.retrieve.vocabulary.
+
+    Args:
+        weighting: ``counts`` of words, as in the report; ``tfidf`` weighs them by how telling they are.
+    """
+
+    name: Literal["visual_words"]
+    weighting: Literal["counts", "tfidf"] = "counts"
+
+
+Method: TypeAlias = Annotated[VaeConfig | VisualWordsConfig, Field(discriminator="name")]
+"""What can be learned."""
 
 
 class MethodEpochs(EpochsConfig):
@@ -116,14 +128,27 @@ class MethodProfile(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "MethodProfile":
-        side_px = self.crop.size_px or self.method.size_px
-        if self.method.skipped(side_px) != self.method.skipped(self.method.size_px):
-            raise ValueError(
-                f"crop.size_px: expected a side of which strides leave out what they do of {self.method.size_px}, "
-                f"got {side_px}"
-            )
+        if isinstance(self.method, VaeConfig):
+            self._check_crop(self.method)
+        else:
+            self._check_nothing_of_epochs()
         self.workers.check(self.training)
         return self
+
+    def _check_crop(self, method: VaeConfig) -> None:
+        """Raises ValueError where crops are of another kind than whole pictures."""
+        side_px = self.crop.size_px or method.size_px
+        if method.skipped(side_px) != method.skipped(method.size_px):
+            raise ValueError(
+                f"crop.size_px: expected a side of which strides leave out what they do of {method.size_px}, "
+                f"got {side_px}"
+            )
+
+    def _check_nothing_of_epochs(self) -> None:
+        """Raises ValueError where something is asked of epochs that are none."""
+        for name in ("crop", "augment", "optimiser", "training"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: expected nothing with method {self.method.name}, which has no epochs")
 
     @property
     def chosen_by(self) -> str:

@@ -12,7 +12,7 @@ from artray.train import sampling
 from artray.train.exchange import Exchange
 from artray.train.loop import Loop, Shown
 from artray.train.methods.pictures import Pictures
-from artray.train.methods.profile import CHOSEN_BY, MethodProfile
+from artray.train.methods.profile import CHOSEN_BY, MethodProfile, VaeConfig
 from artray.train.works import Ints
 
 ACTIVE_MIN: Final = 0.01
@@ -56,6 +56,7 @@ class VaeTrainer(Loop):
         self, profile: MethodProfile, vae: Vae, pictures: Pictures, train: Ints, val: Ints, exchange: Exchange
     ) -> None:
         super().__init__(profile.training, profile.optimiser, vae, exchange, CHOSEN_BY)
+        assert isinstance(profile.method, VaeConfig)
         self.profile, self.method, self.vae, self.pictures = profile, profile.method, vae, pictures
         self.train, self.val = train, val
 
