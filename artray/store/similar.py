@@ -146,7 +146,7 @@ def search(
     scored = asked.run(vector, k + offset, {*names, *excluded})[offset:]
     if not scored:
         find.check_names(connection, filters)
-    works = _rows(connection, scored, asked.places)
+    works = _rows(records, connection, scored, asked.places)
     ranked = [{"rank": rank} | work for rank, work in enumerate(works, offset + 1)]
     return Similar(query if isinstance(query, str) else "image", method, ranked, asked.note)
 
@@ -190,17 +190,14 @@ def best(scored: Iterable[tuple[str, float]], k: int) -> list[Scored]:
 
 
 def _rows(
-    connection: views.Connection, scored: list[Scored], places: Mapping[str, tuple[int, int]]
+    records: Records, connection: views.Connection, scored: list[Scored], places: Mapping[str, tuple[int, int]]
 ) -> list[dict[str, Any]]:
-    """The works as find.find gives them, with rank and score; by their places, where known, in a fifth of the time."""
+    """The works as find.find gives them, with their score; by their places, where known, in a fifth of the time."""
     if not scored:
         return []
     names = [one.image_id for one in scored]
     if all(name in places for name in names):
-        at = " OR ".join(
-            f"(file_index = {file} AND file_row_number = {row})" for file, row in (places[name] for name in names)
-        )
-        found = find.works(connection, f"SELECT {find.COLUMNS} FROM placed WHERE {at}", [])  # noqa: S608 (numbers)
+        found = find.works(connection, views.at(records, [places[name] for name in names], find.COLUMNS), [])
     else:
         statement = f"SELECT {find.COLUMNS} FROM works WHERE list_contains(?, image_id)"  # noqa: S608
         found = find.works(connection, statement, [names])

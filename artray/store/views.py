@@ -108,6 +108,20 @@ def define(connection: Connection, files: Sequence[str], records: Records | None
         connection.execute(statement)
 
 
+def at(records: Records, places: Sequence[tuple[int, int]], columns: str) -> str:
+    """The statement that reads the rows at some places, at least one, of the files that they lie in and of no others.
+
+    Args:
+        records: a local store's.
+        places: (file_index, file_row_number) as the view ``placed`` numbers them.
+        columns: what of them.
+    """
+    files, used = parts(records), sorted({file for file, _ in places})
+    names = ", ".join("'" + files[file].replace("'", "''") + "'" for file in used)
+    where = " OR ".join(f"(file_index = {used.index(file)} AND file_row_number = {row})" for file, row in places)
+    return f"SELECT {columns} FROM (SELECT *, file_index, file_row_number FROM read_parquet([{names}])) WHERE {where}"  # noqa: S608 (numbers)
+
+
 def part_rows(records: Records) -> list[int]:
     """How many rows each of :func:`parts` has."""
     return [int(rows) for rows in records.delta().get_add_actions(flatten=True).column("num_records").to_pylist()]
