@@ -175,7 +175,7 @@ def show(
 
 @verb(
     "artray correct /store a/b.jpg c/d.jpg --type drawing",
-    "artray correct /store a/print.jpg --type none --genre portrait --by 'M. Keller'",
+    "artray correct /store a/print.jpg --type none --genre portrait --by 'your name'",
 )
 def correct(
     store: StoreArgument,

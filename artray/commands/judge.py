@@ -72,7 +72,7 @@ def start(
     return None
 
 
-@verb("artray judge rate kin.json --by 'M. Keller'", "artray judge rate kin.json --by 'M. Keller' --out pair.jpg")
+@verb("artray judge rate kin.json --by 'your name'", "artray judge rate kin.json --by 'your name' --out pair.jpg")
 def rate(
     file: FileArgument,
     by: Annotated[str, typer.Option(help="The judge's name.")],
