@@ -18,11 +18,8 @@ from artray.retrieve.embedder import Image
 from artray.retrieve.vae import WHITE, Vae
 from artray.store.sheet import CELL_PX, COLUMNS, Cell
 
-ALL_STEPS: Final = tuple(np.linspace(0, 0.9, 2 * COLUMNS).round(1).tolist())
-"""How far a walk goes in all dimensions at once, in standard deviations of N(0, 1): two rows of a sheet."""
-
-AXIS_STEPS: Final = tuple(np.linspace(0, 4.5, 2 * COLUMNS).tolist())
-"""How far a walk along one dimension goes, likewise."""
+STEPS: Final = tuple(np.linspace(0, 2.7, 2 * COLUMNS).round(1).tolist())
+"""How far a walk goes, in standard deviations of N(0, 1): two rows of a sheet."""
 
 
 class Autoencoder:
@@ -81,14 +78,13 @@ def reconstructions(models: Mapping[str, Autoencoder], images: Sequence[Image]) 
     return [cell for name, row in rows for cell in [*(_cell(picture, name) for picture in row), *empty]]
 
 
-def walk(model: Autoencoder, image: Image, steps: Sequence[float] | None = None, axis: int | None = None) -> list[Cell]:
+def walk(model: Autoencoder, image: Image, steps: Sequence[float] = STEPS, axis: int | None = None) -> list[Cell]:
     """What becomes of a picture while its latent grows. Source: section 7.1 and Figure 8.
 
     Args:
         model: the network.
         image: uint8[H, W, 3], where the walk begins.
-        steps: what is added to the latent's mean, in standard deviations of N(0, 1); None for :data:`ALL_STEPS` or
-            :data:`AXIS_STEPS`.
+        steps: what is added to the latent's mean, in standard deviations of N(0, 1).
         axis: the dimension that it is added to, in [0, D); None adds it to all, as the report did.
 
     Returns:
@@ -98,9 +94,8 @@ def walk(model: Autoencoder, image: Image, steps: Sequence[float] | None = None,
         ConfigError: no such dimension.
     """
     direction = _direction(model.vae, axis)
-    taken = (ALL_STEPS if axis is None else AXIS_STEPS) if steps is None else steps
     start, name = model.encode(image), "all dimensions" if axis is None else f"dimension {axis}"
-    return [_cell(model.decode(start + step * direction), name, f"{step:+g}") for step in taken]
+    return [_cell(model.decode(start + step * direction), name, f"{step:+g}") for step in steps]
 
 
 def widest_axis(model: Autoencoder, images: Sequence[Image]) -> int:

@@ -28,7 +28,7 @@ from artray.train.methods.profile import MethodProfile, VaeConfig
 from artray.train.methods.trainer import VaeTrainer
 from artray.train.profile import WorkersConfig
 
-COMPARED: Final = 200
+COMPARED: Final = 50
 """Pictures among which the dimension is found that says most of them."""
 
 
