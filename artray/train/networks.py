@@ -23,7 +23,10 @@ COLOUR: Final = "colour"
 
 
 class Colour(nn.Module):
-    """A picture's mean colour, by linear regression on what heads are given; of use while it is trained.
+    """A picture's mean colour, by linear regression on its embedding; of use while it is trained.
+
+    It begins with mid grey for all pictures. (Random weights on all D values would be worse than that by far, and
+    hundreds of steps would go by before they were unlearned.)
 
     Args:
         dim: D.
@@ -38,12 +41,14 @@ class Colour(nn.Module):
     def __init__(self, dim: int, spec: Input) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, 3)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, 0.5)
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             self.register_buffer(name, torch.tensor(values) / 255, persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Red, green and blue float[N, 3], for the range [0, 1], of features float[N, D]."""
-        found: Tensor = self.linear(features)
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Red, green and blue float[N, 3], for the range [0, 1], of embeddings float[N, D] of unit norm."""
+        found: Tensor = self.linear(embeddings)
         return found
 
     def truth(self, images: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ class Network(nn.Module):
         """Per head float[N, K], of pictures float[N, 3, S, S], or of embeddings float[N, D]; and ``colour`` [N, 3]."""
         features = self.features(inputs)
         found = {name: layers(features) for name, layers in zip(self.names, self.heads, strict=True)}
-        return found if self.colour is None else found | {COLOUR: self.colour(features)}
+        return found if self.colour is None else found | {COLOUR: self.colour(features / self.scale)}
 
     def features(self, inputs: Tensor) -> Tensor:
         """float[N, D]: what heads are given, embeddings of the length of a vector of D ones."""
