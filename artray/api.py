@@ -243,7 +243,7 @@ def similar(
         like, tuple(unlike), region, tuple(words), tuple(colour), methods, k, offset, filters or Filters()
     )
     with contextlib.ExitStack() as stack:
-        indexes = {name: stack.enter_context(vectors.opened(source(opened, name))) for name in methods}
+        indexes = {name: stack.enter_context(vectors.opened(source(opened, name))) for name in question.asked_methods}
         instant = {name: index for name, index in indexes.items() if index.instant and index.dim}
         return asking.answer(opened, question, instant)
 

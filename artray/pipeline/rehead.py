@@ -75,7 +75,7 @@ def rehead(store: Store, name: str, reporter: Reporter) -> Reheaded:
 
 def made_by(store: Store) -> tuple[Card, Profile, list[Card]]:
     """The card of the store's embeddings, and the profile and all cards of the last run, as its report has them."""
-    held = (store.read_json("store.json") or {}).get("embedding") or {}
+    held = store.embedding
     for report in reversed(store.runs(100)):
         described = [Card.reported(values) for values in report.get("cards", {}).values()]
         found = next((card for card in described if card.name == held.get("card")), None)

@@ -17,7 +17,7 @@ from artray.config import Section, parse
 from artray.errors import ConfigError
 from artray.models import registry
 from artray.models.cards import Card
-from artray.retrieve.embedder import Floats, Image, checked
+from artray.retrieve.embedder import Floats, Image, check_without_weights, checked
 
 BITS: Final = 5
 """Of each channel, so many tell colours apart: the steps, of 8, are as small as a difference that the eye just sees."""
@@ -169,11 +169,6 @@ def from_card(card: Card, device: str) -> Colours:  # noqa: ARG001 - there is no
     Raises:
         ConfigError: an unknown setting, another metric than chi_square, or another length than its palette has.
     """
-    owner = f"card {card.name}"
-    method = Colours(parse(Settings, card.settings, where=f"{owner}: settings"))
-    if card.weights or card.metric != "chi_square" or card.embedding_dim != method.dim:
-        raise ConfigError(
-            f"{owner}: expected no weights, metric: chi_square and embedding_dim: {method.dim}, got "
-            f"{len(card.weights)} weights, {card.metric} and {card.embedding_dim}"
-        )
+    method = Colours(parse(Settings, card.settings, where=f"card {card.name}: settings"))
+    check_without_weights(card, "chi_square", method.dim)
     return method

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from artray.errors import ConfigError
 from artray.models import cards, registry
 from artray.models.cards import Card
 
@@ -49,6 +50,19 @@ def checked(image: Image) -> Image:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
     return image
+
+
+def check_without_weights(card: Card, metric: str, dim: int) -> None:
+    """Whether a card fits a method that has no weights.
+
+    Raises:
+        ConfigError: it has weights, another metric, or another length.
+    """
+    if card.weights or card.metric != metric or card.embedding_dim != dim:
+        raise ConfigError(
+            f"card {card.name}: expected no weights, metric: {metric} and embedding_dim: {dim}, got "
+            f"{len(card.weights)} weights, {card.metric} and {card.embedding_dim}"
+        )
 
 
 def build(card: Card, device: str = "cpu", batch_size: int = 16) -> ImageEmbedder:

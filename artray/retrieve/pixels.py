@@ -12,10 +12,9 @@ from pydantic import Field
 
 from artray.classify.inputs import resize
 from artray.config import Section, parse
-from artray.errors import ConfigError
 from artray.models import registry
 from artray.models.cards import Card
-from artray.retrieve.embedder import Floats, Image, checked
+from artray.retrieve.embedder import Floats, Image, check_without_weights, checked
 
 
 class Settings(Section):
@@ -68,11 +67,6 @@ def from_card(card: Card, device: str) -> Pixels:  # noqa: ARG001 - there is not
     Raises:
         ConfigError: an unknown setting, another metric than euclidean, or another length than its pictures have.
     """
-    owner = f"card {card.name}"
-    method = Pixels(parse(Settings, card.settings, where=f"{owner}: settings"))
-    if card.weights or card.metric != "euclidean" or card.embedding_dim != method.dim:
-        raise ConfigError(
-            f"{owner}: expected no weights, metric: euclidean and embedding_dim: {method.dim}, got "
-            f"{len(card.weights)} weights, {card.metric} and {card.embedding_dim}"
-        )
+    method = Pixels(parse(Settings, card.settings, where=f"card {card.name}: settings"))
+    check_without_weights(card, "euclidean", method.dim)
     return method

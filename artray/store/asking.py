@@ -10,7 +10,7 @@ from artray.store import find, pictures, views
 from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.similar import MAX_K, METHOD, Query, Similar, similar, source
+from artray.store.similar import MAX_K, METHOD, Query, Similar, search, source
 from artray.store.vectors import Index
 
 REGION_SIDE_PX: Final = 4_096
@@ -50,6 +50,11 @@ class Question(NamedTuple):
     offset: int = 0
     filters: Filters = Filters()
 
+    @property
+    def asked_methods(self) -> tuple[str, ...]:
+        """Those that are asked: a question by colours asks the method of this name, whatever else is said."""
+        return (COLOURS,) if self.colours else self.methods
+
 
 def answer(store: Store, question: Question, indexes: Mapping[str, Index] = NONE) -> dict[str, Any]:
     """Works that a question asks for.
@@ -69,43 +74,58 @@ def answer(store: Store, question: Question, indexes: Mapping[str, Index] = NONE
     """
     if bool(question.like or question.words) == bool(question.colours):
         raise ConfigError("query: expected pictures or --words, or else --colour")
-    if question.colours:
-        question = question._replace(methods=(COLOURS,))
-    if len(question.methods) == 1:
-        found = _by(store, question, question.methods[0], question.k, question.offset, indexes)
-    else:
-        found = _fused(store, question, indexes)
-    asked = (*question.like, *question.words, *question.colours)
-    return found._asdict() | {"query": asked[0] if len(asked) == 1 else list(asked)}
+    records = Records.open(store)
+    known = _known(records, [*question.like, *question.unlike])
+    asked = [_asked(store, question, method, known) for method in question.asked_methods]
+    several = len(asked) > 1
+    k, offset = (_depth(question), 0) if several else (question.k, question.offset)
+    with views.opened(records) as connection:
+        answers = [
+            search(
+                records,
+                connection,
+                like[0],
+                k,
+                question.filters,
+                also=like[1:],
+                unlike=unlike,
+                index=indexes.get(method),
+                method=method,
+                excluded=set(known),
+                offset=offset,
+            )
+            for method, like, unlike in asked
+        ]
+    found = _fused(answers, question) if several else answers[0]
+    names = (*question.like, *question.words, *question.colours)
+    return found._asdict() | {"query": names[0] if len(names) == 1 else list(names)}
 
 
-def _by(store: Store, question: Question, method: str, k: int, offset: int, indexes: Mapping[str, Index]) -> Similar:
-    """The answer of one method."""
+class _Asked(NamedTuple):
+    """A question as one method takes it."""
+
+    method: str
+    like: list[Query]
+    unlike: list[Query]
+
+
+def _asked(store: Store, question: Question, method: str, known: Mapping[str, dict[str, Any]]) -> _Asked:
     holder = source(store, method)
-    known = _known(store, [*question.like, *question.unlike])
     like = [_query(holder, name, known, question.region if at == 0 else None) for at, name in enumerate(question.like)]
     if question.words:
         like += _words(holder, question.words)
     if question.colours:
         like = [_palette(holder, question.colours)]
-    return similar(
-        store,
-        like[0],
-        k,
-        question.filters,
-        also=like[1:],
-        unlike=[_query(holder, name, known, None) for name in question.unlike],
-        index=indexes.get(method),
-        method=method,
-        excluded=set(known),
-        offset=offset,
-    )
+    return _Asked(method, like, [_query(holder, name, known, None) for name in question.unlike])
 
 
-def _fused(store: Store, question: Question, indexes: Mapping[str, Index]) -> Similar:
-    """The answer of several methods, by reciprocal ranks."""
-    depth = min(MAX_K, max(FUSED_DEPTH, 4 * (question.k + question.offset)))
-    answers = [_by(store, question, method, depth, 0, indexes) for method in question.methods]
+def _depth(question: Question) -> int:
+    """How many works of each method are looked at where several are fused."""
+    return min(MAX_K, max(FUSED_DEPTH, 4 * (question.k + question.offset)))
+
+
+def _fused(answers: Sequence[Similar], question: Question) -> Similar:
+    """One answer of several methods', by reciprocal ranks."""
     rows = {work["image_id"]: work for each in answers for work in each.works}
     names, ranks = ranking.ranks_of_lists([[work["image_id"] for work in each.works] for each in answers])
     most = len(answers) / (ranking.RANK_OFFSET + 1)  # of a work that is the first of all
@@ -116,14 +136,16 @@ def _fused(store: Store, question: Question, indexes: Mapping[str, Index]) -> Si
         for rank, at in enumerate(chosen.tolist(), question.offset + 1)
     ]
     notes = dict.fromkeys(each.note for each in answers if each.note)
-    return Similar("image", "+".join(question.methods), works, "; ".join(notes))
+    return Similar("image", "+".join(each.method for each in answers), works, "; ".join(notes))
 
 
-def _known(store: Store, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _known(records: Records, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The records of those that are images of the store."""
-    with views.opened(Records.open(store)) as connection:
+    if not names:
+        return {}
+    with views.opened(records) as connection:
         statement = "SELECT image_id, uri, version FROM stored WHERE list_contains(?, image_id)"
-        rows = find.works(connection, statement, [list(names)]) if names else []
+        rows = find.works(connection, statement, [list(names)])
     return {row["image_id"]: row for row in rows}
 
 

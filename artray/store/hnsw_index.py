@@ -1,11 +1,11 @@
 """The vectors of a store as a graph in a file, searched in this process: for stores that are large.
 
-    graph-GENERATION.faiss    the vectors and their graph (faiss's HNSW), mapped into memory where it is only read
-    rows-GENERATION.parquet   image_id, processed_at, row in the graph and place among the records
-    index.json                names the generation that counts
+    graph-NAME.faiss    the vectors and their graph (faiss's HNSW), mapped into memory where it is only read
+    rows-NAME.parquet   image_id, processed_at, row in the graph and place among the records
+    index.json          names the graph and the rows that count
 
-A synchronisation writes a new generation and then names it, so that a crash leaves the one before, and who searches
-meanwhile goes on with it. Vectors of images that are gone stay in the graph, which cannot lose any, and are passed
+A synchronisation writes new files and then names them, so that a crash leaves the ones before, and who searches
+meanwhile goes on with these. Vectors of images that are gone stay in the graph, which cannot lose any, and are passed
 over; when they become many, a new graph is made of the others.
 
 Source: Malkov and Yashunin (2018) for the graph.
@@ -60,9 +60,9 @@ ROWS: Final = pa.schema(
 
 
 class Loaded(NamedTuple):
-    """A generation, in the form in which it is asked."""
+    """What counts, in the form in which it is asked."""
 
-    generation: str
+    moment: str  # the name of the rows: whatever is written has new ones
     graph: Any  # a faiss.IndexHNSWFlat; None where there are no vectors
     matrix: Floats  # float32[V, D], the graph's vectors, in its memory
     rows: pa.Table  # of ROWS
@@ -74,14 +74,14 @@ class Loaded(NamedTuple):
     row_of: Rows  # per place among the records, the vector's row in the graph; -1 for none; empty likewise
 
 
-def _loaded(generation: str, graph: Any, rows: pa.Table) -> Loaded:
+def _loaded(moment: str, graph: Any, rows: pa.Table) -> Loaded:
     rows = rows.combine_chunks()
     moments = rows["processed_at"].cast(pa.int64()).to_numpy()
     names = rows["image_id"].chunk(0) if len(rows) else pa.array([], pa.string())
     nowhere = np.zeros(0, np.int64)
     if graph is None:
         nothing = np.zeros((0, 1), np.float32)
-        return Loaded(generation, None, nothing, rows, names, moments, nowhere, None, nowhere, nowhere)
+        return Loaded(moment, None, nothing, rows, names, moments, nowhere, None, nowhere, nowhere)
     storage = _faiss().downcast_index(graph.storage)
     matrix = _faiss().rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
     there = np.flatnonzero(rows["row"].is_valid().to_numpy())
@@ -95,7 +95,7 @@ def _loaded(generation: str, graph: Any, rows: pa.Table) -> Loaded:
         place = rows["place"].to_numpy()
         row_of, place_of = np.full(int(place.max()) + 1, -1, np.int64), np.full(graph.ntotal, -1, np.int64)
         row_of[place[there]], place_of[row] = row, place[there]
-    return Loaded(generation, graph, matrix, rows, names, moments, positions, alive, place_of, row_of)
+    return Loaded(moment, graph, matrix, rows, names, moments, positions, alive, place_of, row_of)
 
 
 class HnswIndex(Index):
@@ -168,7 +168,7 @@ class HnswIndex(Index):
         if not len(loaded.row_of) or self._read().get("records") != named(records):
             return None
         if self._starts is None or self._starts[0] != named(records):
-            self._starts = named(records), np.cumsum([0, *views.part_rows(records)]).astype(np.int64)
+            self._starts = named(records), views.part_starts(records)
         return self._starts[1]
 
     @override
@@ -178,8 +178,8 @@ class HnswIndex(Index):
         if not todo and not gone and described is not None:
             if described.get("records") != named(records):  # in another order, or of another version, but no others
                 with self._alone():
-                    held = self._load(whole=True)
-                    self._finish(self.dim, held.graph, held.rows, records)
+                    described = self._described() or described
+                    self._finish(described["dim"], described["graph"], self._marks(described["rows"]), records)
             return Synced(0, 0, self.count)
         with self._alone():
             dim = self._dim_of(records, todo)
@@ -189,7 +189,7 @@ class HnswIndex(Index):
             old = self._load(whole=True) if self._described() is not None else None
             growing = _Growing(self.metric, dim, old, {*todo, *gone})
             upserted = self._grow(growing, records, todo, progress)
-            self._finish(growing.dim, growing.graph, growing.rows(), records)
+            self._finish(growing.dim, self._written(growing.graph), growing.rows(), records)
         return Synced(upserted, len(gone), self.count)
 
     def _grow(self, growing: "_Growing", records: Records, todo: list[str], progress: Progress | None) -> int:
@@ -200,33 +200,44 @@ class HnswIndex(Index):
             if progress is not None:
                 progress(done, len(todo))
             if done - saved >= SAVE_ROWS:
-                self._save(growing.dim, growing.graph, growing.rows())
+                self._save(growing.dim, self._written(growing.graph), growing.rows())
                 saved = done
         return upserted
 
-    def _finish(self, dim: int, graph: Any, rows: pa.Table, records: Records) -> None:
-        """Write the generation that is up to date with the records, and says where each lies."""
+    def _finish(self, dim: int, graph: str, rows: pa.Table, records: Records) -> None:
+        """Write the rows that are up to date with the records, and say where each lies; ``graph``: its name."""
         with views.opened(records) as connection:
             connection.register("indexed", rows.append_column("position", pa.array(range(len(rows)), pa.int64())))
             statement = "SELECT file_index, file_row_number FROM indexed JOIN placed USING (image_id) ORDER BY position"
             found = connection.sql(statement).to_arrow_table()
             models = connection.execute("SELECT DISTINCT models FROM stored WHERE error = '' LIMIT 2").fetchall()
         if not found["file_index"].null_count:
-            starts = np.cumsum([0, *views.part_rows(records)]).astype(np.int64)
+            starts = views.part_starts(records)
             place = starts[found["file_index"].to_numpy().astype(np.int64)] + found["file_row_number"].to_numpy()
             rows = rows.set_column(ROWS.get_field_index("place"), ROWS.field("place"), pa.array(place, pa.int64()))
         one = {"models": models[0][0]} if len(models) == 1 else {}
         self._save(dim, graph, rows, records=named(records), **one)
 
-    def _save(self, dim: int, graph: Any, rows: pa.Table, **told: Any) -> None:
-        """Write a generation, name it, and delete the others."""
-        generation = uuid.uuid4().hex[:12]
-        pq.write_table(rows, self.path / f"rows-{generation}.parquet")
-        if graph is not None:
-            _faiss().write_index(graph, str(self.path / f"graph-{generation}.faiss"))
-        self._describe(dim, generation=generation, **told)
-        self._clear("index.json", f"rows-{generation}.parquet", f"graph-{generation}.faiss")
+    def _written(self, graph: Any) -> str:
+        """The name of a graph, which is written; nothing for None."""
+        name = uuid.uuid4().hex[:12] if graph is not None else ""
+        if name:
+            _faiss().write_index(graph, str(self._graph(name)))
+        return name
+
+    def _save(self, dim: int, graph: str, rows: pa.Table, **told: Any) -> None:
+        """Write the rows of a graph, name both, and delete the others."""
+        moment = uuid.uuid4().hex[:12]
+        pq.write_table(rows, self._rows(moment))
+        self._describe(dim, graph=graph, rows=moment, **told)
+        self._clear("index.json", self._rows(moment).name, self._graph(graph).name)
         self._loaded = None
+
+    def _graph(self, name: str) -> Path:
+        return self.path / f"graph-{name}.faiss"
+
+    def _rows(self, name: str) -> Path:
+        return self.path / f"rows-{name}.parquet"
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -248,49 +259,47 @@ class HnswIndex(Index):
             yield
 
     def _current(self) -> Loaded:
-        """The generation that counts, loaded."""
-        generation = str(self._read().get("generation", ""))
-        if self._loaded is None or self._loaded.generation != generation:
+        """What counts, loaded."""
+        if self._loaded is None or self._loaded.moment != self._read().get("rows", ""):
             self._loaded = self._load(whole=False)
         return self._loaded
 
     def _load(self, *, whole: bool) -> Loaded:
-        """The generation that counts; ``whole``: in memory, to be added to, and not mapped into it."""
+        """What counts; ``whole``: in memory, to be added to, and not mapped into it."""
         described = self._described() or {}
-        generation = str(described.get("generation", ""))
-        if not generation or not described.get("dim"):
-            return _loaded(generation, None, self._marks(generation) if generation else ROWS.empty_table())
-        path = self.path / f"graph-{generation}.faiss"
+        moment = str(described.get("rows", ""))
+        if not described.get("graph"):
+            return _loaded(moment, None, self._marks(moment))
+        path = self._graph(described["graph"])
         try:
             graph = _faiss().read_index(str(path), 0 if whole else _faiss().IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise TransientError(
                 f"{path}: the vector index cannot be read: {first_line(error)}; remove {self.path} and run artray index"
             ) from error
-        return _loaded(generation, graph, self._marks(generation))
+        return _loaded(moment, graph, self._marks(moment))
 
-    def _marks(self, generation: str) -> pa.Table:
+    def _marks(self, name: str) -> pa.Table:
         try:
-            return pq.read_table(self.path / f"rows-{generation}.parquet", schema=ROWS)
+            return pq.read_table(self._rows(name), schema=ROWS)
         except (FileNotFoundError, pa.ArrowException):
             return ROWS.empty_table()
 
     @override
     def _marked(self) -> pa.Table:
-        generation = (self._described() or {}).get("generation")
-        rows = self._marks(generation) if generation else ROWS.empty_table()
+        rows = self._marks((self._described() or {}).get("rows", ""))
         return rows.select(["image_id", "processed_at"]).append_column("vector", pc.is_valid(rows["row"]))
 
     @override
     def _moment(self) -> Any:
-        return (self._described() or {}).get("generation")
+        return (self._described() or {}).get("rows")
 
     @override
     def _described(self) -> dict[str, Any] | None:
         described = super()._described()
-        files = ["rows-{}.parquet", *(["graph-{}.faiss"] if (described or {}).get("dim") else [])]
-        there = described and all((self.path / name.format(described.get("generation"))).exists() for name in files)
-        return described if there else None
+        if described is None or not self._rows(described.get("rows", "")).exists():
+            return None
+        return described if not described["dim"] or self._graph(described["graph"]).exists() else None
 
     def _hits(self, loaded: Loaded, rows: Rows) -> list[Hit]:
         at = loaded.positions[rows]

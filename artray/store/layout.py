@@ -95,6 +95,11 @@ class Store:
         """Whether it holds a method's embeddings, and labels and boxes are in the store above it."""
         return "method" in (self.read_json("store.json") or {})
 
+    @property
+    def embedding(self) -> dict[str, Any]:
+        """What store.json says of the embeddings: card, fingerprint, dimension and metric; empty without any."""
+        return (self.read_json("store.json") or {}).get("embedding") or {}
+
     def run(self, run_id: str) -> Location:
         """The folder of a run."""
         return self.location / "runs" / run_id

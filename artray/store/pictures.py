@@ -143,7 +143,7 @@ def card_of(store: Store) -> "Card":
     Raises:
         ConfigError: the store has none, or its card is another one by now.
     """
-    described = (store.read_json("store.json") or {}).get("embedding")
+    described = store.embedding
     if not described:
         raise ConfigError(f"{store.uri}: has no embeddings; run artray process with a profile that yields them")
     from artray.models import cards

@@ -37,7 +37,7 @@ class Search:
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
         self.embedded = records if source == records.store else Records.open(source)
         self.metric = metric_of(source)
-        described = (source.read_json("store.json") or {}).get("embedding") or {}
+        described = source.embedding
         self.card = described.get("card", "")
         self.same = Same(maker=f"{self.card}@{described.get('fingerprint')}") if self.card else Same()
         _define(connection, None if self.embedded is records else self.embedded)

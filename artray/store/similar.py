@@ -55,7 +55,7 @@ def source(store: Store, method: str | None) -> Store:
     Raises:
         ConfigError: it has no such method.
     """
-    own = (store.read_json("store.json") or {}).get("embedding") or {}
+    own = store.embedding
     if method in (None, METHOD, own.get("card")):
         return store
     known = store.methods()

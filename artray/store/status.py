@@ -48,7 +48,7 @@ def _method(store: Store) -> dict[str, Any]:
     records = Records.open(store)
     with views.opened(records) as database:
         states = _states(database, store.runs(RUNS))
-    described = (store.read_json("store.json") or {}).get("embedding") or {}
+    described = store.embedding
     told = {key: described.get(key) for key in ("dimension", "metric")}
     return told | states | {"vectors": _vectors(store, records)}
 

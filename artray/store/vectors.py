@@ -263,7 +263,7 @@ def configured(store: Store) -> StoreConfig:
 
 def metric_of(store: Store) -> str:
     """How the store's embeddings are compared; see artray.retrieve.metrics."""
-    return str(((store.read_json("store.json") or {}).get("embedding") or {}).get("metric", "cosine"))
+    return str(store.embedding.get("metric", "cosine"))
 
 
 def opened(store: Store, records: Records | None = None, cfg: StoreConfig | None = None) -> Index:

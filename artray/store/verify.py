@@ -100,7 +100,7 @@ def _row_promises(store: Store) -> dict[str, str]:
     """The promises of a store's rows, or of a method's."""
     if not store.is_method:
         return ROWS
-    dimension = int(((store.read_json("store.json") or {}).get("embedding") or {}).get("dimension") or 0)
+    dimension = int(store.embedding.get("dimension") or 0)
     return {name: query.replace("{dimension}", str(dimension)) for name, query in METHOD_ROWS.items()}
 
 

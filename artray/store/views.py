@@ -20,6 +20,8 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -122,9 +124,11 @@ def at(records: Records, places: Sequence[tuple[int, int]], columns: str) -> str
     return f"SELECT {columns} FROM (SELECT *, file_index, file_row_number FROM read_parquet([{names}])) WHERE {where}"  # noqa: S608 (numbers)
 
 
-def part_rows(records: Records) -> list[int]:
-    """How many rows each of :func:`parts` has."""
-    return [int(rows) for rows in records.delta().get_add_actions(flatten=True).column("num_records").to_pylist()]
+def part_starts(records: Records) -> npt.NDArray[np.int64]:
+    """The first row of each of :func:`parts` among all, and how many there are in all: int64[P + 1]."""
+    rows = records.delta().get_add_actions(flatten=True).column("num_records").to_pylist()
+    starts: npt.NDArray[np.int64] = np.cumsum([0, *rows]).astype(np.int64)
+    return starts
 
 
 def attach(connection: Connection, records: Records, name: str) -> None:
