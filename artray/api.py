@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from artray.errors import ConfigError
-
 if TYPE_CHECKING:
     from artray.pipeline.progress import Reporter
     from artray.store.find import Filters
@@ -63,8 +61,6 @@ def process(
     resolved = config.load(profile, set)
     if metadata is not None:  # not an override: those are YAML, and a path may be anything
         resolved = resolved.with_metadata(str(metadata))
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit: expected at least 1, got {limit}")
     from artray.pipeline.progress import Silent
     from artray.pipeline.run import Options, process
 
@@ -104,8 +100,6 @@ def embed(
         moved: the archive lies at another place than last time.
         reporter: is told how far it is.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--limit: expected at least 1, got {limit}")
     from artray.pipeline import embed as work
     from artray.pipeline.progress import Silent
     from artray.pipeline.run import Options

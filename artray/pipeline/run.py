@@ -48,6 +48,10 @@ class Options:
     retry_errors: bool = False  # also those that failed before
     moved: bool = False  # the archive lies at another place than last time
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit: expected at least 1, got {self.limit}")
+
 
 def process(archive: str, store: str, profile: Profile, reporter: Reporter, options: Options, **told: str) -> Summary:
     """Process what is new or changed in an archive.

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Collection, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -92,28 +92,24 @@ class Search:
 
     def _proposed(self, vector: Floats, k: int, excluded: Collection[str]) -> list[Scored] | None:
         """The index's candidates, scored; None where it does not serve."""
-        if not self._serves() or self.index is None:
+        index = self.index
+        if not self._serves() or index is None:
             return None
-        if reason := self._reason(self.index, vector):
+        if reason := self._reason(index, vector):
             self._give_up(reason)
             return None
-        complete = self.index.complete
         try:
-            chosen = self._chosen(self.index)
-            hits = self.index.search(vector, candidates(k) + len(excluded), chosen) if self.index else []
+            chosen = index.choose(self.filters, self.records, self.connection) if self.filters else None
+            hits = index.search(vector, candidates(k) + len(excluded), chosen)
         except (ConfigError, TransientError) as error:
             self._give_up(f"{error}")
             return None
         hits = [hit for hit in hits if hit.image_id not in excluded]
         kept = self._fresh(hits)
-        if len(kept) < k and ((self.filters and not complete) or len(kept) < len(hits)):
+        if len(kept) < k and ((self.filters and not index.complete) or len(kept) < len(hits)):
             return None  # few pass the filters, and the graph does not reach all of these
         matrix = np.stack([hit.embedding for hit in kept]) if kept else np.empty((0, len(vector)), np.float32)
         return best(zip([hit.image_id for hit in kept], self._scores(matrix, vector), strict=True), k)
-
-    def _chosen(self, index: Index) -> Any:
-        """The filters as the index takes them."""
-        return index.choose(self.filters, self.records, self.connection) if self.filters else None
 
     def _scores(self, matrix: Floats, vector: Floats) -> list[float]:
         return [float(score) for score in similarities(self.metric, matrix, vector)]

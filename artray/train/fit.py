@@ -202,13 +202,18 @@ def _known(features: torch.Tensor, class_ids: Ints) -> tuple[torch.Tensor, torch
     return features[ids >= 0], ids[ids >= 0]
 
 
+def reader(profile: "TrainProfile | DetectorProfile | MethodProfile", works: pa.Table) -> Reader:
+    """Where a training's pictures, whose uri and version are in ``works``, are read from."""
+    uris, versions = (works[name].to_pylist() for name in ("uri", "version"))
+    return Reader(opened(profile.data.cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
+
+
 def _inputs(profile: TrainProfile, works: pa.Table, spec: Input) -> Pictures | Embeddings:
     """Where batches come from: pictures, or a store's embeddings."""
-    uris = works["uri"].to_pylist()
     if profile.data.embeddings is not None:
-        return Embeddings(stored.matrix(profile.data.embeddings, uris), DTYPES[profile.training.precision])
-    cache = opened(profile.data.cache, profile.data.short_side_px)
-    return Pictures(profile, spec, Reader(cache, uris, works["version"].to_pylist(), MAX_FILE_BYTES))
+        values = stored.matrix(profile.data.embeddings, works["uri"].to_pylist())
+        return Embeddings(values, DTYPES[profile.training.precision])
+    return Pictures(profile, spec, reader(profile, works))
 
 
 def _finish(folder: RunFolder, trainer: Trainer, spec: Input, labels: Labels) -> None:

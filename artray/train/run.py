@@ -37,6 +37,7 @@ SHOWN: Final = 5
 
 
 S = TypeVar("S", Source, BoxSource)
+P = TypeVar("P", TrainProfile, "DetectorProfile", "MethodProfile")
 
 
 class Found(NamedTuple):
@@ -89,9 +90,16 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     """
     found = config.load_as(TrainProfile, profile, overrides, shipped())
     anchor = anchor_of(profile)
-    sets = placed(found.data.sources, data or anchor)
-    places = {name: below(anchor, path) for name in ("cache", "embeddings") if (path := getattr(found.data, name))}
-    return found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **places})})
+    return located(found, anchor, data or anchor)
+
+
+def located(profile: P, anchor: str, root: str) -> P:
+    """A profile whose sets are below ``root``, and what else its section ``data`` names below ``anchor``."""
+    data = profile.data
+    paths = {name: getattr(data, name, None) for name in ("cache", "embeddings")}
+    places = {name: below(anchor, path) for name, path in paths.items() if path}
+    sets = placed(data.sources, root)
+    return profile.model_copy(update={"data": data.model_copy(update={"sources": sets, **places})})
 
 
 def anchor_of(profile: str | Path) -> str:

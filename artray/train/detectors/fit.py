@@ -7,7 +7,6 @@ import numpy as np
 from safetensors.torch import save
 
 from artray import __version__
-from artray.train.cache import Reader, opened
 from artray.train.detectors import judging, learners, plan
 from artray.train.detectors.folder import DetectorFolder
 from artray.train.detectors.learner import Learner
@@ -15,7 +14,7 @@ from artray.train.detectors.pictures import Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.detectors.trainer import Trainer
 from artray.train.exchange import Exchange
-from artray.train.fit import MAX_FILE_BYTES, Told, origin, run, trained_with, worker_profile, write_yaml
+from artray.train.fit import Told, origin, reader, run, trained_with, worker_profile, write_yaml
 from artray.train.profile import WorkersConfig
 from artray.train.works import Ints
 
@@ -40,18 +39,12 @@ def fit(
     """
     profile, labels, rows = worker_profile(folder.detector_profile, workers), folder.labels(), folder.rows()
     learner = learners.build(profile, folder.card, labels.class_names, exchange)
-    pictures = Pictures(profile, labels, learner.size_px, reader(profile, folder))
+    pictures = Pictures(profile, labels, learner.size_px, reader(profile, folder.images))
     if not profile.detector.random:
         learner.calibrate(pictures.validation(_some(profile, rows["train"]), profile.training.batch_size))
     trainer = Trainer(profile, learner, pictures, labels, rows["train"], rows["val"], exchange)
     run(folder, trainer, tell)
     _finish(folder, trainer)
-
-
-def reader(profile: DetectorProfile, folder: DetectorFolder) -> Reader:
-    """Where pictures are read from."""
-    uris, versions = (folder.images[name].to_pylist() for name in ("uri", "version"))
-    return Reader(opened(profile.data.cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
 
 
 def _some(profile: DetectorProfile, train: Ints) -> Ints:

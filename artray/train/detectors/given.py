@@ -11,10 +11,10 @@ from artray.models import cards, registry
 from artray.models.cards import Card
 from artray.pipeline.progress import Reporter, Tally
 from artray.train.detectors import judging, run
-from artray.train.detectors.fit import reader
 from artray.train.detectors.folder import DetectorFolder
 from artray.train.detectors.labels import judged_classes
 from artray.train.detectors.profile import DetectorProfile
+from artray.train.fit import reader
 from artray.train.run import conduct
 from artray.train.sampling import in_order
 
@@ -62,7 +62,7 @@ def low(card: Card, profile: DetectorProfile) -> Card:
 
 def _judge(folder: DetectorFolder, profile: DetectorProfile, card: Card, reporter: Reporter) -> None:
     detector: Detector = registry.build(low(card, profile), profile.workers.device)
-    rows, read = {part: ids for part, ids in folder.rows().items() if part != "train"}, reader(profile, folder)
+    rows, read = {part: ids for part, ids in folder.rows().items() if part != "train"}, reader(profile, folder.images)
     tally = Tally(sum(map(len, rows.values())))
     reporter.start(tally, "detecting")
     known = folder.labels(judged_classes(folder.boxes, [profile.classes], detector.class_names))

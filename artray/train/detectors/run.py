@@ -35,9 +35,7 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     found = config.load_as(DetectorProfile, profile, overrides, run.shipped())
     anchor = run.anchor_of(profile)
     root = data or anchor
-    sets = run.placed(found.data.sources, root)
-    cache = {"cache": run.below(anchor, found.data.cache)} if found.data.cache else {}
-    placed = found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **cache})})
+    placed = run.located(found, anchor, root)
     paste = placed.augment.paste
     if paste is None:
         return placed

@@ -17,9 +17,8 @@ from artray.retrieve.vae import Vae, VaeSettings, picture_input
 from artray.retrieve.vae_shown import Autoencoder
 from artray.store import sheet
 from artray.train.batch_norm import synchronised
-from artray.train.cache import Reader, opened
 from artray.train.exchange import Exchange
-from artray.train.fit import MAX_FILE_BYTES, Told, run, trained_with, training_data, worker_profile, write_yaml
+from artray.train.fit import Told, reader, run, trained_with, training_data, worker_profile, write_yaml
 from artray.train.loop import DTYPES
 from artray.train.methods.folder import MethodFolder
 from artray.train.methods.learner import LEARNERS, Learner
@@ -62,7 +61,7 @@ def at_once(folder: MethodFolder, profile: MethodProfile, learner: Learner) -> N
         ConfigError: the method cannot be learned from these pictures.
         TransientError: a storage failed.
     """
-    pictures = Lot(folder.rows()["train"], profile.training.seed, reader(profile, folder))
+    pictures = Lot(folder.rows()["train"], profile.training.seed, reader(profile, folder.works))
     tensors = learner.learn(pictures, profile.method)
     described = learner.described(profile.method, tensors)
     card = write_card(folder, profile, described, learner.role, tensors, {})
@@ -80,7 +79,7 @@ def in_epochs(folder: MethodFolder, profile: MethodProfile, exchange: Exchange, 
     """
     method, rows = vae_of(profile), folder.rows()
     spec = picture_input(method.size_px, method.resize)
-    pictures = Pictures(profile, spec, reader(profile, folder))
+    pictures = Pictures(profile, spec, reader(profile, folder.works))
     trainer = VaeTrainer(profile, build(profile, exchange), pictures, rows["train"], rows["val"], exchange)
     run(folder, trainer, tell)
     losses = {part: trainer.terms(rows[part])._asdict() for part in ("val", "test") if len(rows[part])}
@@ -133,12 +132,6 @@ def vae_of(profile: MethodProfile) -> VaeConfig:
     """The section ``method`` of a variational autoencoder."""
     assert isinstance(profile.method, VaeConfig)  # what else there is learns at once
     return profile.method
-
-
-def reader(profile: MethodProfile, folder: MethodFolder) -> Reader:
-    """Where pictures are read from."""
-    uris, versions = (folder.works[name].to_pylist() for name in ("uri", "version"))
-    return Reader(opened(profile.data.cache, profile.data.short_side_px), uris, versions, MAX_FILE_BYTES)
 
 
 def draw(folder: MethodFolder, trainer: VaeTrainer, tensors: Mapping[str, Tensor], spec: Input) -> None:

@@ -31,9 +31,7 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     """
     found = config.load_as(MethodProfile, profile, overrides, run.shipped())
     anchor = run.anchor_of(profile)
-    sets = run.placed(found.data.sources, data or anchor)
-    cache = {"cache": run.below(anchor, found.data.cache)} if found.data.cache else {}
-    return found.model_copy(update={"data": found.data.model_copy(update={"sources": sets, **cache})})
+    return run.located(found, anchor, data or anchor)
 
 
 def told(found: Found) -> dict[str, Any]:
