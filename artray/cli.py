@@ -20,7 +20,9 @@ app: Final = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models_app: Final = typer.Typer(help="Model cards: what models there are, and whether they work.", no_args_is_help=True)
-judge_app: Final = typer.Typer(help="Which retrieval method is better, as people see it.", no_args_is_help=True)
+judge_app: Final = typer.Typer(
+    help="Which retrieval method is better, as people or labels see it.", no_args_is_help=True
+)
 
 VERBS: Final = (
     *(make.demo, make.sample, make.process, make.embed, make.index, make.status, make.verify),
@@ -34,7 +36,7 @@ for asked in VERBS:
 for function in (models.list_, models.show, models.add, models.verify):
     models_app.command(function.__name__.rstrip("_"))(function)
 app.add_typer(models_app, name="models")
-for judging in (judge.start, judge.rate, judge.score):
+for judging in (judge.start, judge.rate, judge.score, judge.labels):
     judge_app.command()(judging)
 app.add_typer(judge_app, name="judge")
 

@@ -140,6 +140,66 @@ def score(
     return None
 
 
+@verb(
+    "artray judge labels /store metadata.artist --method embedding --method colours",
+    "artray judge labels /store metadata.genre --method embedding --method embedding+pixels --clusters metadata.artist",
+    "artray judge labels /store metadata.object --method embedding --ask kind=drawing --among kind=photograph",
+)
+def labels(
+    store: StoreArgument,
+    label: Annotated[
+        str,
+        typer.Argument(metavar="LABEL", help="type, genre, objects or metadata.KEY: works that share it are relevant."),
+    ],
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="A method of the store, as of similar; A+B fuses two.")
+    ] = None,
+    same_work: Annotated[
+        str | None, typer.Option(help="What reproductions of the same work share: they are no results of each other.")
+    ] = None,
+    clusters: Annotated[
+        str | None, typer.Option(help="What queries share that are alike, such as metadata.artist: for the intervals.")
+    ] = None,
+    ask: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Which works are queries; as --where of find.")
+    ] = None,
+    among: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Which works can be results; likewise.")
+    ] = None,
+    queries: Annotated[int | None, typer.Option(help="At most so many queries, drawn by chance.")] = 10_000,
+    k: Annotated[int, typer.Option("-k", help="Results that P, nDCG, recall and hits look at.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Judge methods by labels: which finds more works that share the query's.
+
+    The store's own types and genres are what its classifier says; labels that people gave are better judges.
+    """
+    from artray.pipeline.progress import counting, reporter
+    from artray.store import judge_labels, layout
+
+    question = judge_labels.Question(label, same_work, clusters, tuple(ask or ()), tuple(among or ()), queries, k, seed)
+    opened = layout.open_store(store)
+    with reporter() as told:
+        found = judge_labels.judge(opened, method or ("embedding",), question, counting(told, "judging"))
+    if as_json:
+        return print_json(found)
+    _print_labelled(found)
+    return None
+
+
+def _print_labelled(told: dict[str, Any]) -> None:
+    from artray import console
+
+    names = ["map", f"p@{told['k']}", f"ndcg@{told['k']}", "hit@1", f"hit@{told['k']}"]
+    rows = [[method, *(_interval(found[name], 3) for name in names)] for method, found in told["methods"].items()]
+    parts: list[Any] = [console.table(["method", "mAP", f"P@{told['k']}", f"nDCG@{told['k']}", *names[3:]], rows)]
+    if pairs := [_pair(row, row["measure"]) for row in told["comparisons"]]:
+        parts.append(console.table(["", "first", "second", "first - second", "95 %", "p", "p (Holm)"], pairs))
+    alone = f"; {told['without_relevant']:,} more have none to find" if told["without_relevant"] else ""
+    print_parts(*parts, f"{told['queries']:,} queries among {told['works']:,} works, by {told['label']}{alone}")
+
+
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ConfigError(f"{option}: expected {' or '.join(known)}, got {value}")
@@ -165,24 +225,24 @@ def _save_sheets(made: "Campaign", folder: Path) -> list[str]:
 def _print_scores(told: dict[str, Any]) -> None:
     from artray import console
 
-    parts: list[Any] = []
+    parts, titles = list[Any](), dict(SHOWN)
     if told["methods"]:
         rows = [
             [method, *(_interval(measures[name]) for name, _ in SHOWN)] for method, measures in told["methods"].items()
         ]
         parts.append(console.table(["method", *(title for _, title in SHOWN)], rows))
-    pairs = [_pair(row) for row in told["comparisons"] if row["measure"] in COMPARED]
+    pairs = [_pair(row, titles[row["measure"]]) for row in told["comparisons"] if row["measure"] in COMPARED]
     if pairs:
         columns = ["", "first", "second", "first - second", "95 %", "p", "p (Holm)"]
         parts.append(console.table(columns, pairs))
     print_parts(*parts, *_notes(told))
 
 
-def _pair(row: dict[str, Any]) -> list[str]:
+def _pair(row: dict[str, Any], title: str) -> list[str]:
     """A line of the table of comparisons."""
     bounds = f"{row['low']:+.3f} to {row['high']:+.3f}"
     chances = [f"{row[name]:.3f}" if row[name] >= 0.0005 else "<0.001" for name in ("p", "p_holm")]
-    return [dict(SHOWN)[row["measure"]], row["first"], row["second"], f"{row['difference']:+.3f}", bounds, *chances]
+    return [title, row["first"], row["second"], f"{row['difference']:+.3f}", bounds, *chances]
 
 
 def _notes(told: dict[str, Any]) -> list[str]:
@@ -205,8 +265,9 @@ def _notes(told: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _interval(found: dict[str, float]) -> str:
-    return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+def _interval(found: dict[str, float], digits: int = 2) -> str:
+    value, low, high = (f"{found[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 class _Screen:

@@ -1,7 +1,8 @@
 """How sure means over queries are, and differences of two methods: bootstrap over queries, or over groups of them."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from itertools import combinations
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,34 @@ def paired_bootstrap(
     extreme = int(np.count_nonzero(np.abs(drawn - found) >= abs(found) - 1e-12))
     count = len(differences) if groups is None else len(set(groups))
     return Difference(found, float(low), float(high), max((extreme + 1) / (resamples + 1), 2.0 ** (1 - count)))
+
+
+def comparisons(
+    values: Mapping[str, Mapping[str, npt.ArrayLike]],
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Every pair of methods by every measure, on the same queries.
+
+    Args:
+        values: by method, then by measure, the same ones: float[Q], Q >= 1.
+        groups: as of :func:`intervals`.
+        resamples: how many, at least 1.
+        seed: of the drawing.
+
+    Returns:
+        ``measure``, ``first`` and ``second``, their ``difference`` with ``low`` and ``high``, ``p`` as of
+        :func:`paired_bootstrap`, and ``p_holm``, made larger because the measure is compared for so many pairs.
+    """
+    rows: list[dict[str, Any]] = []
+    pairs = list(combinations(values, 2))
+    for measure in next(iter(values.values()), {}):
+        found = [paired_bootstrap(values[a][measure], values[b][measure], groups, resamples, seed) for a, b in pairs]
+        for (a, b), one, p_holm in zip(pairs, found, holm([one.p for one in found]), strict=True):
+            told = {"difference": one.value, "low": one.low, "high": one.high, "p": one.p, "p_holm": p_holm}
+            rows.append({"measure": measure, "first": a, "second": b} | told)
+    return rows
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

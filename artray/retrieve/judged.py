@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from statistics import mean, median_low, multimode
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from artray.metrics import retrieval
 from artray.metrics.classification import RESAMPLES
-from artray.metrics.resampling import holm, intervals, paired_bootstrap
+from artray.metrics.resampling import comparisons, intervals
 from artray.retrieve.judging import RATINGS, Campaign, Judgements, Task
 
 Vote: TypeAlias = Literal["majority", "mean"]
@@ -93,24 +92,6 @@ def agreement(said: Judgements) -> float | None:
     return None if math.isnan(found) else found
 
 
-def compared(judged: Judged, resamples: int = RESAMPLES, seed: int = 0) -> list[dict[str, Any]]:
-    """Every pair of methods by every measure: difference, interval, p, and p corrected for how many pairs there are.
-
-    Empty without a judged query.
-    """
-    rows: list[dict[str, Any]] = []
-    pairs = list(combinations(judged.measures, 2)) if judged.queries else []
-    for measure in next(iter(judged.measures.values()), {}):
-        found = [
-            paired_bootstrap(judged.measures[a][measure], judged.measures[b][measure], resamples=resamples, seed=seed)
-            for a, b in pairs
-        ]
-        for (a, b), one, p_holm in zip(pairs, found, holm([one.p for one in found]), strict=True):
-            told = {"difference": one.value, "low": one.low, "high": one.high, "p": one.p, "p_holm": p_holm}
-            rows.append({"measure": measure, "first": a, "second": b} | told)
-    return rows
-
-
 def score(
     made: Campaign,
     said: Judgements,
@@ -157,5 +138,5 @@ def score(
         "agreement": agreement(said),
         "broken_lines": said.broken,
         "methods": methods,
-        "comparisons": compared(judged, resamples, seed),
+        "comparisons": comparisons(judged.measures, None, resamples, seed) if judged.queries else [],
     }

@@ -299,7 +299,7 @@ def check_names(connection: views.Connection, filters: Filters) -> None:
             stored = _distinct(connection, f"SELECT DISTINCT {option} FROM works WHERE {option} IS NOT NULL")  # noqa: S608
             check_name(option, value, {*known, *stored})
     if filters.where:
-        keys = set(_distinct(connection, "SELECT DISTINCT unnest(map_keys(metadata)) FROM works"))
+        keys = metadata_keys(connection)
         for said in filters.said():
             if said.key not in keys:
                 raise ConfigError(
@@ -314,6 +314,11 @@ def check_names(connection: views.Connection, filters: Filters) -> None:
                 check_name("object", wanted.category, taxonomy.OBJECTS)
             if wanted.category not in ("", own := taxonomy.CATEGORY.get(wanted.name, wanted.category)):
                 raise ConfigError(f"--object {wanted.category}/{wanted.name}: expected {own}/{wanted.name}")
+
+
+def metadata_keys(connection: views.Connection) -> set[str]:
+    """The keys of any work's metadata."""
+    return set(_distinct(connection, "SELECT DISTINCT unnest(map_keys(metadata)) FROM works"))
 
 
 def check_name(option: str, value: str, known: Iterable[str]) -> None:

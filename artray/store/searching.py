@@ -37,9 +37,7 @@ class Search:
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
         self.embedded = records if source == records.store else Records.open(source)
         self.metric = metric_of(source)
-        described = source.embedding
-        self.card = described.get("card", "")
-        self.same = Same(maker=f"{self.card}@{described.get('fingerprint')}") if self.card else Same()
+        self.card, self.same = source.embedding.get("card", ""), same_as(source)
         _define(connection, None if self.embedded is records else self.embedded)
 
     def embedding(self, image_id: str) -> Floats:
@@ -210,6 +208,12 @@ class Same(NamedTuple):
         if self.maker is not None:
             return self.maker in models.split(",")
         return self.models in (None, models)
+
+
+def same_as(store: Store) -> Same:
+    """Which embeddings can be compared with those of the model that the store has now."""
+    described = store.embedding
+    return Same(maker=f"{described['card']}@{described.get('fingerprint')}") if described.get("card") else Same()
 
 
 def _rough(metric: str, matrix: Floats, vector: Floats) -> Floats:

@@ -11,6 +11,7 @@ import pytest
 
 from artray.errors import ConfigError
 from artray.metrics import retrieval
+from artray.metrics.resampling import comparisons
 from artray.retrieve import judged, judging
 from artray.retrieve.judging import Campaign, Judgements, Ranked, Task
 
@@ -347,6 +348,6 @@ def test_pairs_are_corrected_for_how_many_there_are() -> None:
             name = f"{number}{method}"
             table.append(Ranked(f"q{number}", method, 1, name))
             told[Task(f"q{number}", name)] = float(random.integers(1, 4) if method != "c" else 3)
-    rows = judged.compared(judged.measured(judging.campaign(table, 1), told), resamples=200)
+    rows = comparisons(judged.measured(judging.campaign(table, 1), told).measures, resamples=200)
     assert len(rows) == 3 * 6  # pairs, measures
     assert all(row["p"] <= row["p_holm"] <= 1 for row in rows)
