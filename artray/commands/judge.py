@@ -175,13 +175,15 @@ def labels(
 
     The store's own types and genres are what its classifier says; labels that people gave are better judges.
     """
-    from artray.pipeline.progress import counting, reporter
+    from artray.pipeline.progress import reporter
     from artray.store import judge_labels, layout
 
     question = judge_labels.Question(label, same_work, clusters, tuple(ask or ()), tuple(among or ()), queries, k, seed)
     opened = layout.open_store(store)
     with reporter() as told:
-        found = judge_labels.judge(opened, method or ("embedding",), question, counting(told, "judging"))
+        found = judge_labels.judge(
+            opened, method or ("embedding",), question, lambda name: told.phase(f"judging {name}")
+        )
     if as_json:
         return print_json(found)
     _print_labelled(found)

@@ -71,7 +71,7 @@ class Works(NamedTuple):
 
 
 def judge(
-    store: Store, methods: Sequence[str], question: Question, tell: Callable[[int, int], None] | None = None
+    store: Store, methods: Sequence[str], question: Question, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """What labels make of the methods, all of them on the same works: those that have an embedding by each.
 
@@ -79,7 +79,7 @@ def judge(
         store: whose.
         methods: names, as of similar.similar; A+B fuses the rankings of A and B, as ``similar`` does.
         question: by what.
-        tell: is told how many methods are judged, and of how many.
+        tell: is told which method is being judged.
 
     Returns:
         As ``artray judge labels --json`` prints it: ``methods`` by name, each measure of labelled.judge with value, low
@@ -97,10 +97,9 @@ def judge(
     holders = {part: similar.source(store, part) for method in methods for part in method.split("+")}
     works = _works(store, question, [*holders.values()])
     judged: dict[str, Labelled] = {}
-    for number, method in enumerate(methods, 1):
+    for method in methods:
+        tell(method)
         judged[method] = _judged([holders[part] for part in method.split("+")], works, question)
-        if tell is not None:
-            tell(number, len(methods))
     first = judged[methods[0]]
     if not len(first.queries):
         raise ConfigError(f"{question.label}: expected works that share it, got none; name another label")
