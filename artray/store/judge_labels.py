@@ -108,7 +108,7 @@ def judge(
     return {
         "store": store.uri,
         **question._asdict(),
-        "works": len(works.candidates),
+        "works": sum(bool(works.labels[row]) for row in works.candidates.tolist()),
         "queries": len(first.queries),
         "without_relevant": first.without_relevant,
         "methods": {name: {key: one._asdict() for key, one in each.measures.items()} for name, each in judged.items()},
