@@ -44,6 +44,7 @@ class Question(NamedTuple):
         clusters: likewise; queries that share this, such as an artist, are drawn together for the intervals.
         asked: which works are queries: KEY=VALUE and so on of the metadata, as of find.Filters.where.
         among: which works can be results, likewise.
+        others: whether works without the label are results, too, which are not relevant; else they are not ranked.
         most: at most so many queries, drawn by chance; None for all.
         k: of P@k and the like.
         seed: of all that is drawn.
@@ -54,6 +55,7 @@ class Question(NamedTuple):
     clusters: str | None = None
     asked: tuple[str, ...] = ()
     among: tuple[str, ...] = ()
+    others: bool = False
     most: int | None = None
     k: int = retrieval.K
     seed: int = 0
@@ -169,7 +171,7 @@ def _works(store: Store, question: Question, holders: Sequence[Store]) -> Works:
         queries = np.sort(np.random.default_rng(question.seed).choice(queries, question.most, replace=False))
     return Works(
         names,
-        labels,
+        [label or (("", row) if question.others else None) for row, label in enumerate(labels)],
         None if question.same_work is None else same,
         None if question.clusters is None else clusters,
         queries,

@@ -90,6 +90,12 @@ def test_queries_and_results_may_be_of_different_kinds(store: Store) -> None:
     assert told["methods"]["embedding"]["hit@1"]["value"] == 1.0
 
 
+def test_works_without_a_label_may_be_ranked_too(store: Store) -> None:
+    told, alone = (judge(store, ["genres"], BY_ARTIST._replace(others=others)) for others in (True, False))
+    assert (told["works"], told["queries"]) == (7, 5)
+    assert told["methods"]["genres"]["map"]["value"] < alone["methods"]["genres"]["map"]["value"]
+
+
 def test_reproductions_of_the_same_work_are_no_results(store: Store) -> None:
     told = judge(store, ["embedding"], BY_ARTIST._replace(same_work="metadata.work", k=1))
     assert told["methods"]["embedding"]["recall@1"]["value"] == pytest.approx((1 + 1 + 1 / 2 + 1 + 1) / 5)
