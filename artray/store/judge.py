@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from artray.errors import ArtrayError, ConfigError
 from artray.metrics.retrieval import K
-from artray.retrieve import judging, results_shown
+from artray.retrieve import blockwise, judging, results_shown
 from artray.retrieve.judging import Campaign, Method, Task
 from artray.retrieve.results_shown import Shown
-from artray.store import find, similar, views
+from artray.store import embedded, find, similar, views
 from artray.store.layout import Store
 from artray.store.pictures import Pictures
 from artray.store.records import Records
+from artray.store.vectors import metric_of
 
 SHEET_SIDE_PX: Final = 2 * results_shown.CELL_PX
 """Longer side of the pictures of a sheet, as they are read: made small in good quality only then."""
@@ -48,15 +49,17 @@ def start(
     """
     if not methods or len(set(methods)) < len(methods):
         raise ConfigError(f"--method: expected one or more different methods, got {', '.join(methods) or 'none'}")
-    for method in methods:
-        similar.source(store, method)
+    holders = {method: similar.source(store, method) for method in methods}
     works = _works(store)
     if k < 1 or len(works) <= k:
         told = f"{len(works):,} works in {store.uri} and -k {k}"
         raise ConfigError(f"artray judge: expected more works than results, and at least 1 result, got {told}")
     chosen = drawn(works, _count(queries, len(works)), seed) if queries.isdecimal() else listed(Path(queries), works)
     without = frozenset(chosen) if held_out else frozenset[str]()
-    asked: dict[str, Method] = {method: partial(_ask, store, method, k, without) for method in methods}
+    names = frozenset(work["image_id"] for work in works)
+    asked: dict[str, Method] = {
+        method: _Asked(holder, chosen, k, names - without) for method, holder in holders.items()
+    }
     return judging.campaign(judging.retrieve(asked, chosen, k, tell), k, seed, store.uri)
 
 
@@ -116,10 +119,38 @@ def _works(store: Store) -> list[dict[str, Any]]:
         return find.works(connection, statement, [])
 
 
-def _ask(store: Store, method: str, k: int, without: frozenset[str], query: str) -> list[tuple[str, float]]:
-    """The first ``k`` works like a query, less those of ``without``."""
-    works = similar.similar(store, query, k, method=method, excluded=without).works
-    return [(work["image_id"], float(work["score"])) for work in works]
+class _Asked:
+    """A method that is asked for all queries at once, as every one of its embeddings is read for it.
+
+    Args:
+        holder: whose embeddings.
+        queries: image_ids.
+        k: results of each.
+        among: image_ids that can be results.
+    """
+
+    def __init__(self, holder: Store, queries: Sequence[str], k: int, among: frozenset[str]) -> None:
+        self.holder, self.queries, self.k, self.among = holder, queries, k, among
+
+    def __call__(self, query: str) -> list[tuple[str, float]]:
+        return self._found[query]
+
+    @cached_property
+    def _found(self) -> dict[str, list[tuple[str, float]]]:
+        """The first ``k`` works like each query, equal ones in the order of image_id."""
+        there, metric = embedded.image_ids(self.holder), metric_of(self.holder)
+        if missing := [query for query in self.queries if query not in there]:
+            raise ConfigError(f"{missing[0]}: has no embedding in {self.holder.uri}; name another query")
+        vectors = embedded.matrix(self.holder, self.queries)
+        best: dict[str, list[tuple[float, str]]] = {query: [] for query in self.queries}
+        for names, matrix in embedded.parts(self.holder, there & self.among):
+            row = {name: place for place, name in enumerate(names)}
+            own = np.array([row.get(query, -1) for query in self.queries])
+            near = blockwise.nearest(vectors, matrix, self.k, metric, own)
+            for query, columns, scores in zip(self.queries, near.columns, near.scores, strict=True):
+                new = [(-score, names[column]) for column, score in zip(columns, scores, strict=True) if column >= 0]
+                best[query] = sorted([*best[query], *new])[: self.k]
+        return {query: [(name, -float(score)) for score, name in found] for query, found in best.items()}
 
 
 class Gallery:

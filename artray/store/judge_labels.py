@@ -14,12 +14,11 @@ from artray.metrics import retrieval
 from artray.metrics.resampling import comparisons
 from artray.retrieve import blockwise, labelled, ranking
 from artray.retrieve.labelled import Labelled
-from artray.store import find, similar, views
+from artray.store import embedded, find, similar, views
 from artray.store.find import Clause
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.searching import same_as
-from artray.store.vectors import GOOD, Floats, matrix_of, metric_of
+from artray.store.vectors import metric_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,7 +29,6 @@ COLUMNS: Final = {
 }
 """What of a record can be a label, besides metadata.KEY."""
 
-BATCH_ROWS: Final = 1_024
 FUSED_CELLS: Final = 2**28
 """Ranks that are held in memory where methods are fused, at most."""
 
@@ -123,7 +121,7 @@ def _judged(holders: Sequence[Store], works: Works, question: Question) -> Label
     told: dict[str, Any] = {"candidates": works.candidates, "works": works.same, "clusters": works.clusters}
     told |= {"k": question.k, "seed": question.seed}
     if len(holders) == 1:
-        matrix = _matrix(holders[0], works.names)
+        matrix = embedded.matrix(holders[0], works.names)
         return labelled.judge(matrix, works.labels, metric_of(holders[0]), queries=works.queries, **told)
     if len(works.queries) * len(works.candidates) > FUSED_CELLS:
         raise ConfigError(
@@ -138,7 +136,7 @@ def _fused(holders: Sequence[Store], works: Works) -> Ints:
     sums = np.zeros((len(works.queries), len(works.candidates)))
     columns = np.arange(len(works.candidates))
     for holder in holders:
-        matrix = _matrix(holder, works.names)
+        matrix = embedded.matrix(holder, works.names)
         compare = blockwise.closeness(metric_of(holder), matrix[works.candidates])
         for part, close in blockwise.blocks(matrix[works.queries], compare):
             order = blockwise.ranking(close, works.queries[part, None] == works.candidates)
@@ -152,7 +150,7 @@ def _fused(holders: Sequence[Store], works: Works) -> Ints:
 def _works(store: Store, question: Question, holders: Sequence[Store]) -> Works:
     """What there is to judge by, of the works that have an embedding by each method."""
     records = Records.open(store)
-    there = [_embedded(holder) for holder in holders]
+    there = [embedded.image_ids(holder) for holder in holders]
     with views.opened(records) as connection:
         filters = [find.Filters(where=where) for where in (question.asked, question.among)]
         for each in filters:
@@ -195,25 +193,3 @@ def _column(connection: views.Connection, key: str | None) -> Clause:
         known = [*COLUMNS, *(f"metadata.{each}" for each in sorted(keys))]
         raise ConfigError(f"{key}: expected one of {', '.join(known)}{find.near(key, known)}")
     return Clause("nullif(metadata[?], '')", [name])
-
-
-def _embedded(holder: Store) -> set[str]:
-    """The images that have an embedding by the model that the store has now."""
-    same = same_as(holder).clause()
-    with views.opened(Records.open(holder)) as connection:
-        statement = (
-            f"SELECT image_id FROM (SELECT *, models AS made_by FROM stored) "  # noqa: S608
-            f"WHERE {GOOD} AND embedding IS NOT NULL AND {same.sql}"
-        )
-        return {name for (name,) in views.fetched(connection, statement, same.parameters)}
-
-
-def _matrix(holder: Store, names: Sequence[str]) -> Floats:
-    """float32[N, D]: the embeddings of some images, in their order."""
-    dim = int(holder.embedding["dimension"])
-    rows = {name: row for row, name in enumerate(names)}
-    matrix = np.empty((len(names), dim), np.float32)
-    for batch in views.batches(Records.open(holder), ["image_id", "embedding"], BATCH_ROWS, set(names)):
-        there, values = matrix_of(batch, dim)
-        matrix[[rows[name] for name in batch["image_id"].filter(there).to_pylist()]] = values
-    return matrix
