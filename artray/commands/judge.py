@@ -166,6 +166,9 @@ def labels(
     among: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Which works can be results; likewise.")
     ] = None,
+    others: Annotated[
+        bool, typer.Option("--others", help="Rank works without the label, too: they are not relevant.")
+    ] = False,
     queries: Annotated[int | None, typer.Option(help="At most so many queries, drawn by chance.")] = 10_000,
     k: Annotated[int, typer.Option("-k", help="Results that P, nDCG, recall and hits look at.")] = 5,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
@@ -175,13 +178,17 @@ def labels(
 
     The store's own types and genres are what its classifier says; labels that people gave are better judges.
     """
-    from artray.pipeline.progress import counting, reporter
+    from artray.pipeline.progress import reporter
     from artray.store import judge_labels, layout
 
-    question = judge_labels.Question(label, same_work, clusters, tuple(ask or ()), tuple(among or ()), queries, k, seed)
+    question = judge_labels.Question(
+        label, same_work, clusters, tuple(ask or ()), tuple(among or ()), others, queries, k, seed
+    )
     opened = layout.open_store(store)
     with reporter() as told:
-        found = judge_labels.judge(opened, method or ("embedding",), question, counting(told, "judging"))
+        found = judge_labels.judge(
+            opened, method or ("embedding",), question, lambda name: told.phase(f"judging {name}")
+        )
     if as_json:
         return print_json(found)
     _print_labelled(found)

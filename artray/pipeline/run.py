@@ -324,7 +324,7 @@ class _Run:
                 self.reporter.note(f"vectors: {error}; bring them up to date with: artray index {self.target.uri}")
 
     def _compact(self, most: int = SMALL_PARTS) -> None:
-        if len(self.records.parts()[0]) > most:
+        if len(self.records.parts().names) > most:
             self.reporter.phase("compacting")
             rewrite.compact(self.records, self.spec.run_id)
 

@@ -62,14 +62,15 @@ class RegionSettings(Section):
 
     Args:
         longer_side_px: to this size pictures are brought first, smaller ones too.
-        regions_max: at most so many per picture, the strongest.
+        regions_max: at most so many per picture, the strongest. On reproductions in books weaker ones show the grain of
+            the print.
         contrast_min: the least strength of a region, in [0, 1] of the range from black to white.
         upright: regions keep the direction that is down in the picture, for archives whose pictures are upright;
             else each is turned by its own strongest slope, and what it shows may be turned.
     """
 
     longer_side_px: int = Field(480, ge=64, le=2048)
-    regions_max: int = Field(1000, ge=1, le=10_000)
+    regions_max: int = Field(500, ge=1, le=10_000)
     contrast_min: float = Field(0.005, gt=0, lt=1)
     upright: bool = True
 

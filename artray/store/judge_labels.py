@@ -44,6 +44,7 @@ class Question(NamedTuple):
         clusters: likewise; queries that share this, such as an artist, are drawn together for the intervals.
         asked: which works are queries: KEY=VALUE and so on of the metadata, as of find.Filters.where.
         among: which works can be results, likewise.
+        others: whether works without the label are results, too, which are not relevant; else they are not ranked.
         most: at most so many queries, drawn by chance; None for all.
         k: of P@k and the like.
         seed: of all that is drawn.
@@ -54,6 +55,7 @@ class Question(NamedTuple):
     clusters: str | None = None
     asked: tuple[str, ...] = ()
     among: tuple[str, ...] = ()
+    others: bool = False
     most: int | None = None
     k: int = retrieval.K
     seed: int = 0
@@ -71,7 +73,7 @@ class Works(NamedTuple):
 
 
 def judge(
-    store: Store, methods: Sequence[str], question: Question, tell: Callable[[int, int], None] | None = None
+    store: Store, methods: Sequence[str], question: Question, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """What labels make of the methods, all of them on the same works: those that have an embedding by each.
 
@@ -79,7 +81,7 @@ def judge(
         store: whose.
         methods: names, as of similar.similar; A+B fuses the rankings of A and B, as ``similar`` does.
         question: by what.
-        tell: is told how many methods are judged, and of how many.
+        tell: is told which method is being judged.
 
     Returns:
         As ``artray judge labels --json`` prints it: ``methods`` by name, each measure of labelled.judge with value, low
@@ -97,10 +99,9 @@ def judge(
     holders = {part: similar.source(store, part) for method in methods for part in method.split("+")}
     works = _works(store, question, [*holders.values()])
     judged: dict[str, Labelled] = {}
-    for number, method in enumerate(methods, 1):
+    for method in methods:
+        tell(method)
         judged[method] = _judged([holders[part] for part in method.split("+")], works, question)
-        if tell is not None:
-            tell(number, len(methods))
     first = judged[methods[0]]
     if not len(first.queries):
         raise ConfigError(f"{question.label}: expected works that share it, got none; name another label")
@@ -109,7 +110,7 @@ def judge(
     return {
         "store": store.uri,
         **question._asdict(),
-        "works": len(works.candidates),
+        "works": sum(bool(works.labels[row]) for row in works.candidates.tolist()),
         "queries": len(first.queries),
         "without_relevant": first.without_relevant,
         "methods": {name: {key: one._asdict() for key, one in each.measures.items()} for name, each in judged.items()},
@@ -170,7 +171,7 @@ def _works(store: Store, question: Question, holders: Sequence[Store]) -> Works:
         queries = np.sort(np.random.default_rng(question.seed).choice(queries, question.most, replace=False))
     return Works(
         names,
-        labels,
+        [label or (("", row) if question.others else None) for row, label in enumerate(labels)],
         None if question.same_work is None else same,
         None if question.clusters is None else clusters,
         queries,

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import deltalake
 import pyarrow as pa
@@ -60,12 +60,25 @@ def write_part(records: Location, table: pa.Table, kind: str = "part") -> Part:
     return Part(name, size, table.num_rows)
 
 
+LISTED: Final = ("path", "size_bytes", "num_records")
+"""What Delta calls the fields of :class:`Listed`."""
+
+
+class Listed(NamedTuple):
+    """The P parts of a table."""
+
+    names: list[str]  # below its folder, as Delta's log has them
+    size_bytes: list[int]
+    rows: list[int]
+
+
 class Records:
     """A handle on the table at one version; it moves on with its own commits and with :meth:`refresh` only."""
 
     def __init__(self, store: Store, delta: DeltaTable) -> None:
         self.store, self._delta = store, delta
         self._fence = delta.transaction_version(FENCE) or 0
+        self._listed = -1, Listed([], [], [])
 
     @classmethod
     def open(cls, store: Store, version: int | None = None) -> "Records":
@@ -137,12 +150,13 @@ class Records:
         actions += [RemoveAction(name, True, now_ms) for name in instead_of]
         self._commit(run_id, actions)
 
-    def parts(self) -> tuple[list[str], list[int]]:
-        """The names of the parts, and their sizes in bytes."""
-        actions = self._delta.get_add_actions(flatten=True)
-        return list(map(str, actions.column("path").to_pylist())), list(
-            map(int, actions.column("size_bytes").to_pylist())
-        )
+    def parts(self) -> Listed:
+        """What the table is made of, at this handle's version; read once, for it is asked at every search."""
+        if self._listed[0] != self.version:
+            actions = self._delta.get_add_actions(flatten=True)
+            names, sizes, rows = (list(actions.column(name).to_pylist()) for name in LISTED)
+            self._listed = self.version, Listed(names, sizes, rows)
+        return self._listed[1]
 
     def vacuum(self, keep_hours: int) -> int:
         """Delete the files that no version of the last hours needs; returns how many.

@@ -131,7 +131,7 @@ def compact(records: Records, run_id: str, part_bytes: int = PART_BYTES) -> int:
     Returns:
         How many parts there are less.
     """
-    names, sizes = records.parts()
+    names, sizes, _ = records.parts()
     group: list[str] = []
     gone = waiting_bytes = 0
     for name, size in zip(names, sizes, strict=True):

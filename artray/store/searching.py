@@ -1,5 +1,6 @@
 """One question of :mod:`artray.store.similar`: the index where it serves, all records where it does not."""
 
+import functools
 import heapq
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
@@ -33,14 +34,19 @@ class Search:
     def __init__(
         self, records: Records, connection: views.Connection, filters: Filters, index: Index | None, source: Store
     ) -> None:
-        self.records, self.connection, self.filters = records, connection, filters
+        self.records, self.filters, self._connection = records, filters, connection
         self.index, self.note = index, ""
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
         self.proposed: dict[str, Floats] = {}  # embeddings that the index had, likewise
         self.embedded = records if source == records.store else Records.open(source)
         self.metric = metric_of(source)
         self.card, self.same = source.embedding.get("card", ""), same_as(source)
-        _define(connection, None if self.embedded is records else self.embedded)
+
+    @functools.cached_property
+    def connection(self) -> views.Connection:
+        """With the views of :func:`_define`, too; what the index answers alone does without."""
+        _define(self._connection, None if self.embedded is self.records else self.embedded)
+        return self._connection
 
     def embedding(self, image_id: str) -> Floats:
         """The embedding of an image of the store; from here on it is compared with those of the same model only."""
@@ -117,7 +123,7 @@ class Search:
             self._give_up(reason)
             return None
         try:
-            chosen = index.choose(self.filters, self.records, self.connection) if self.filters else None
+            chosen = index.choose(self.filters, self.records, self._connection) if self.filters else None
             hits = index.search(vector, candidates(k) + len(excluded), chosen)
         except (ConfigError, TransientError) as error:
             self._give_up(f"{error}")

@@ -13,6 +13,7 @@ as done, so that doing it again does nothing, and doing the rest after a crash d
 
 import abc
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -209,7 +210,7 @@ class Index(abc.ABC):
         if self.folder.is_s3:
             return (self.folder / "index.json").read_json() or {}
         try:
-            status = Path(f"{self.folder.uri}/index.json").stat()
+            status = os.stat(f"{self.folder.uri}/index.json")  # noqa: PTH116 - three times as fast as of a Path
         except OSError:
             return {}
         moment = (status.st_mtime_ns, status.st_ino, status.st_size)

@@ -126,8 +126,7 @@ def at(records: Records, places: Sequence[tuple[int, int]], columns: str) -> str
 
 def part_starts(records: Records) -> npt.NDArray[np.int64]:
     """The first row of each of :func:`parts` among all, and how many there are in all: int64[P + 1]."""
-    rows = records.delta().get_add_actions(flatten=True).column("num_records").to_pylist()
-    starts: npt.NDArray[np.int64] = np.cumsum([0, *rows]).astype(np.int64)
+    starts: npt.NDArray[np.int64] = np.cumsum([0, *records.parts().rows]).astype(np.int64)
     return starts
 
 
@@ -188,8 +187,7 @@ def _batches(records: Records, columns: Sequence[str], rows: int, wanted: set[st
 
 def _paths(records: Records) -> list[str]:
     """The parts' paths inside the store's file system."""
-    names = records.delta().get_add_actions(flatten=True).column("path").to_pylist()
-    return [f"{records.store.records.root}/{unquote(name)}" for name in names]
+    return [f"{records.store.records.root}/{unquote(name)}" for name in records.parts().names]
 
 
 def fetched(connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

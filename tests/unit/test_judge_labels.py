@@ -71,7 +71,7 @@ def test_the_method_that_finds_more_of_an_artist_is_better(store: Store) -> None
     told = judge(store, ["embedding", "genres"], BY_ARTIST)
     assert told["methods"]["embedding"]["map"]["value"] == 1.0
     assert told["methods"]["genres"]["map"]["value"] < 1.0
-    assert (told["works"], told["queries"], told["without_relevant"]) == (7, 5, 1)  # c has no other work, d no artist
+    assert (told["works"], told["queries"], told["without_relevant"]) == (6, 5, 1)  # c has no other work, d no artist
     (by_map, by_precision) = told["comparisons"]
     assert (by_map["measure"], by_map["first"], by_map["second"]) == ("map", "embedding", "genres")
     assert by_map["difference"] == pytest.approx(1 - told["methods"]["genres"]["map"]["value"])
@@ -86,8 +86,14 @@ def test_by_the_stores_own_genres(store: Store) -> None:
 def test_queries_and_results_may_be_of_different_kinds(store: Store) -> None:
     asked = BY_ARTIST._replace(asked=("kind=drawing",), among=("kind=photograph",))
     told = judge(store, ["embedding"], asked)
-    assert (told["queries"], told["works"]) == (2, 5)
+    assert (told["queries"], told["works"]) == (2, 4)
     assert told["methods"]["embedding"]["hit@1"]["value"] == 1.0
+
+
+def test_works_without_a_label_may_be_ranked_too(store: Store) -> None:
+    told, alone = (judge(store, ["genres"], BY_ARTIST._replace(others=others)) for others in (True, False))
+    assert (told["works"], told["queries"]) == (7, 5)
+    assert told["methods"]["genres"]["map"]["value"] < alone["methods"]["genres"]["map"]["value"]
 
 
 def test_reproductions_of_the_same_work_are_no_results(store: Store) -> None:
@@ -161,7 +167,7 @@ def test_the_command(store: Store) -> None:
     assert json.loads(told.stdout)["methods"]["embedding"]["map"]["value"] == 1.0
     shown = CliRunner().invoke(app, ["judge", "labels", store.uri, "metadata.artist"])
     assert shown.exit_code == 0, shown.output
-    assert "5 queries among 7 works, by metadata.artist; 1 more have none to find" in " ".join(shown.stdout.split())
+    assert "5 queries among 6 works, by metadata.artist; 1 more have none to find" in " ".join(shown.stdout.split())
 
 
 def test_intervals_are_the_same_for_the_same_seed(store: Store) -> None:
