@@ -209,6 +209,7 @@ def similar(
     filters: "Filters | None" = None,
     method: str | Sequence[str] | None = None,
     offset: int = 0,
+    expand: int = 0,
 ) -> dict[str, Any]:
     """Works like some of the store, like any pictures, or like a region of one, and unlike others.
 
@@ -223,6 +224,7 @@ def similar(
         filters: what the works must be.
         method: whose embeddings: the store's own by default, or those of methods that were added; several are fused.
         offset: leave out so many of the most similar ones: the next page.
+        expand: add so many of the best works to what is asked, and ask again: 0 to 100.
     """
     import contextlib
 
@@ -234,7 +236,7 @@ def similar(
     methods = (method,) if isinstance(method, str) else tuple(method or (METHOD,))
     like = (query,) if isinstance(query, str) else tuple(query)
     question = asking.Question(
-        like, tuple(unlike), region, tuple(words), tuple(colour), methods, k, offset, filters or Filters()
+        like, tuple(unlike), region, tuple(words), tuple(colour), methods, k, offset, filters or Filters(), expand
     )
     with contextlib.ExitStack() as stack:
         indexes = {name: stack.enter_context(vectors.opened(source(opened, name))) for name in question.asked_methods}

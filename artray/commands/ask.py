@@ -85,6 +85,7 @@ def sql(
     "artray similar /store a/b.jpg -k 10",
     "artray similar /store photo.jpg --region 100,50,400,300 --type painting",
     "artray similar /store a/b.jpg c/d.jpg --unlike e/f.jpg",
+    "artray similar /store a/b.jpg --expand 3",
     "artray similar /store a/b.jpg --method embedding --method colours",
     "artray similar /store --words 'a ship in a storm' --method clip-vit-b-32",
     "artray similar /store --colour '#1e3a5f:2' --colour '#d9c27e' --where 'year<1700'",
@@ -110,6 +111,7 @@ def similar(
         list[str] | None, typer.Option(help="Compare by a method that artray embed added; several are fused.")
     ] = None,
     offset: Annotated[int, typer.Option(help="Leave out so many of the most similar: the next page.")] = 0,
+    expand: Annotated[int, typer.Option(help="Add so many of the best works to the query, and ask again.")] = 0,
     type: TypeOption = None,
     genre: GenreOption = None,
     object: ObjectOption = None,
@@ -133,6 +135,7 @@ def similar(
         filters=filters,
         method=method,
         offset=offset,
+        expand=expand,
     )
     if as_json:
         return print_json(found)

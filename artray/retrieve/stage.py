@@ -17,6 +17,7 @@ from artray.retrieve import (  # noqa: F401 - they register themselves
     pixels,
     vae,
     visual_words,
+    whitened,
 )
 from artray.retrieve.embedder import Floats, Image, build
 from artray.schema import Batch

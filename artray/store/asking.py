@@ -38,6 +38,7 @@ class Question(NamedTuple):
         k: how many works, at most.
         offset: how many of the most similar ones to leave out: the next page.
         filters: what they must be.
+        expand: so many of the best works of each method are added to what it is asked, and it is asked again.
     """
 
     like: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Question(NamedTuple):
     k: int = 5
     offset: int = 0
     filters: Filters = Filters()
+    expand: int = 0
 
     @property
     def asked_methods(self) -> tuple[str, ...]:
@@ -93,6 +95,7 @@ def answer(store: Store, question: Question, indexes: Mapping[str, Index] = NONE
                 method=method,
                 excluded=set(known),
                 offset=offset,
+                expand=question.expand,
             )
             for method, like, unlike in asked
         ]

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from artray.errors import ConfigError, TransientError
+from artray.retrieve import queries
 from artray.retrieve.metrics import similarities
 from artray.store import find, views
 from artray.store.find import Filters
@@ -36,6 +37,7 @@ class Search:
         self.records, self.filters, self._connection = records, filters, connection
         self.index, self.note = index, ""
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
+        self.proposed: dict[str, Floats] = {}  # embeddings that the index had, likewise
         self.embedded = records if source == records.store else Records.open(source)
         self.metric = metric_of(source)
         self.card, self.same = source.embedding.get("card", ""), same_as(source)
@@ -69,6 +71,24 @@ class Search:
     def vector(self, query: Query) -> Floats:
         """The embedding of an image of the store, or one that is given."""
         return self.embedding(query) if isinstance(query, str) else one_vector(query)
+
+    def expanded(self, vector: Floats, count: int, excluded: Collection[str]) -> Floats:
+        """A query with the ``count`` works added to it that are most similar to it, as :meth:`run` finds them.
+
+        Raises:
+            ConfigError: they cancel each other out.
+        """
+        names = [one.image_id for one in self.run(vector, count, excluded)]
+        if not names:
+            return vector
+        found = {name: self.proposed[name] for name in names if name in self.proposed}
+        for batch in embeddings(self.embedded, {*names} - found.keys()) if len(found) < len(names) else ():
+            there, matrix = matrix_of(batch, len(vector))
+            found |= dict(zip(batch["image_id"].filter(there).to_pylist(), matrix, strict=True))
+        try:
+            return queries.expanded(vector, np.stack([found[name] for name in names]), metric=self.metric)
+        except ValueError as error:
+            raise ConfigError(f"{error}; leave --expand out") from error
 
     def run(self, vector: Floats, k: int, excluded: Collection[str]) -> list[Scored]:
         """The most similar images that pass the filters, less the excluded ones."""
@@ -110,6 +130,7 @@ class Search:
             return None
         hits = [hit for hit in hits if hit.image_id not in excluded]
         kept = self._fresh(hits)
+        self.proposed = {hit.image_id: hit.embedding for hit in kept}
         if len(kept) < k and ((self.filters and not index.complete) or len(kept) < len(hits)):
             return None  # few pass the filters, and the graph does not reach all of these
         matrix = np.stack([hit.embedding for hit in kept]) if kept else np.empty((0, len(vector)), np.float32)
@@ -162,7 +183,7 @@ class Search:
         rows = views.fetched(self.connection, statement, [*same.parameters, *where.parameters])
         if others := sum(not comparable for _, comparable in rows):
             left_out = f"{others:,} works made with another model are left out (artray process makes them anew)"
-            self.note = "; ".join(filter(None, [self.note, left_out]))
+            self.note = "; ".join(dict.fromkeys(filter(None, [self.note, left_out])))
         return {name for name, comparable in rows if comparable}
 
     def _matrices(self, dim: int) -> Iterator[tuple[list[str], Floats]]:

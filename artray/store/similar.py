@@ -24,6 +24,7 @@ METHOD: Final = "embedding"
 """What the store's own embeddings are called."""
 
 MAX_K: Final = 1_000
+MAX_EXPAND: Final = 100
 UNLIKE: Final = queries.Rocchio(1.0, 0.0, 0.5)
 """What is not wanted counts half as much as what is."""
 
@@ -79,6 +80,7 @@ def similar(
     method: str = METHOD,
     excluded: Collection[str] = (),
     offset: int = 0,
+    expand: int = 0,
 ) -> Similar:
     """The ``k`` works most similar to an image of the store, or to an embedding; or to several, and unlike others.
 
@@ -93,6 +95,7 @@ def similar(
         method: "embedding" for the store's own, or one of store.methods().
         excluded: further images that are not to be among the results.
         offset: how many of the most similar ones to leave out: the next page.
+        expand: so many of the best works are added to the query, each counting for as much, and it is asked again.
 
     Returns:
         The works and their scores; equal scores in the order of image_id.
@@ -114,6 +117,7 @@ def similar(
             method=method,
             excluded=excluded,
             offset=offset,
+            expand=expand,
         )
 
 
@@ -130,6 +134,7 @@ def search(
     method: str = METHOD,
     excluded: Collection[str] = (),
     offset: int = 0,
+    expand: int = 0,
 ) -> Similar:
     """:func:`similar` over records and a connection that are open (see views.opened)."""
     from artray.store.searching import Search
@@ -138,12 +143,16 @@ def search(
         raise ConfigError(f"-k: expected 1 to {MAX_K}, got {k}")
     if not 0 <= offset <= MAX_K:
         raise ConfigError(f"--offset: expected 0 to {MAX_K}, got {offset}")
+    if not 0 <= expand <= MAX_EXPAND:
+        raise ConfigError(f"--expand: expected 0 to {MAX_EXPAND}, got {expand}")
     filters = filters or Filters()
     asked = Search(records, connection, filters, index, source(records.store, method))
     wanted, unwanted = ([asked.vector(one) for one in some] for some in ((query, *also), unlike))
-    names = {one for one in (query, *also, *unlike) if isinstance(one, str)}
+    left_out = {*excluded, *(one for one in (query, *also, *unlike) if isinstance(one, str))}
     vector = combined(wanted, unwanted, asked.metric)
-    scored = asked.run(vector, k + offset, {*names, *excluded})[offset:]
+    if expand:
+        vector = asked.expanded(vector, expand, left_out)
+    scored = asked.run(vector, k + offset, left_out)[offset:]
     if not scored:
         find.check_names(connection, filters)
     works = _rows(records, connection, scored, asked.places)

@@ -69,6 +69,32 @@ def test_filters_hold_for_all_methods(store: Store) -> None:
     assert {work["type"] for work in answer(store, asked)["works"]} == {"drawing"}
 
 
+def test_each_method_expands_its_own_query(store: Store) -> None:
+    for name in ("embedding", "other"):
+        asked = answer(store, Question(like=(A,), methods=(name,), expand=3, k=8))["works"]
+        assert asked == similar(store, A, 8, method=name, expand=3).works
+    lists = [
+        [work["image_id"] for work in similar(store, A, 100, method=name, expand=3).works]
+        for name in ("embedding", "other")
+    ]
+    points = {
+        name: sum(1 / (61 + each.index(name)) for each in lists if name in each) for name in {*lists[0], *lists[1]}
+    }
+    found = answer(store, Question(like=(A,), methods=("embedding", "other"), expand=3, k=6))["works"]
+    assert [work["image_id"] for work in found] == sorted(points, key=lambda name: (-points[name], name))[:6]
+
+
+def test_an_expanded_question_stays_away_from_what_is_not_wanted(store: Store) -> None:
+    vectors = embeddings(store)
+    moved = vectors[A] - 0.5 * vectors[C]
+    moved /= np.linalg.norm(moved)
+    there = sorted(vectors.keys() - {A, C}, key=lambda name: -float(vectors[name] @ moved))
+    again = moved + sum(vectors[name] for name in there[:3])
+    expected = sorted(there, key=lambda name: -float(vectors[name] @ again))[:5]
+    found = answer(store, Question(like=(A,), unlike=(C,), expand=3))
+    assert [work["image_id"] for work in found["works"]] == expected
+
+
 @pytest.mark.parametrize(
     ("question", "message"),
     [
@@ -76,6 +102,7 @@ def test_filters_hold_for_all_methods(store: Store) -> None:
         (Question(like=(A,), colours=("#fff",)), "expected pictures or --words, or else --colour"),
         (Question(colours=("#fff",)), "--method colours: expected embedding, other; artray embed ARCHIVE"),
         (Question(like=(A,), words=("a ship",)), "has no embeddings"),
+        (Question(like=(A,), expand=-1), "--expand: expected 0 to 100, got -1"),
         (Question(like=(A, "nothing.jpg")), "neither an image_id of the store nor a file"),
     ],
 )

@@ -115,6 +115,7 @@ def one_line(done: Result) -> str:
         (("similar", "STORE", "nothing.jpg"), "nothing.jpg"),
         (("similar", "STORE", "00/0000000.jpg", "--region", "1,2,3"), "--region: expected four numbers"),
         (("similar", "STORE", "00/0000000.jpg", "--region", "a,b,c,d"), "--region: expected four numbers"),
+        (("similar", "STORE", "00/0000000.jpg", "--expand", "-1"), "--expand: expected 0 to 100, got -1"),
         (("export", "STORE", "/tmp/out", "--format", "xml"), "xml"),
         (("verify", "STORE", "NOWHERE"), "expected a folder of images"),
         (("process", "NOWHERE", "OTHER"), "expected a folder of images"),

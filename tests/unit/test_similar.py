@@ -159,6 +159,57 @@ def test_pages_follow_each_other(store: Store, index: Index) -> None:
         similar(store, QUERY, 3, offset=-1)
 
 
+def expected_expanded(store: Store, count: int, k: int, type: str | None = None) -> list[tuple[str, float]]:
+    """By numpy: the mean direction of the query and its ``count`` nearest, and what is nearest to that."""
+    columns = ["image_id", "embedding", "type", "error", "vanished_at"]
+    rows = Records.open(store).delta().to_pyarrow_table(columns=columns).to_pylist()
+    good = {row["image_id"]: row for row in rows if row["error"] == "" and row["vanished_at"] is None}
+    query = np.array(good[QUERY]["embedding"])
+    passing = {
+        name: np.array(row["embedding"]) for name, row in good.items() if name != QUERY and type in (None, row["type"])
+    }
+    first = sorted(passing, key=lambda name: -(passing[name] @ query))[:count]
+    moved = query + sum(passing[name] for name in first)
+    scores = {name: float(vector @ moved / np.linalg.norm(moved)) for name, vector in passing.items()}
+    return sorted(scores.items(), key=lambda pair: -pair[1])[:k]
+
+
+@pytest.mark.parametrize("type", [None, "drawing"])
+def test_the_best_works_are_added_to_the_query(store: Store, index: Index, type: str | None) -> None:
+    filters = Filters(type=type)
+    found = similar(store, QUERY, 10, filters, expand=3)
+    wanted = expected_expanded(store, 3, 10, type)
+    assert [work["image_id"] for work in found.works] == [name for name, _ in wanted]
+    assert [work["score"] for work in found.works] == pytest.approx([score for _, score in wanted], abs=1e-6)
+    assert found.works != similar(store, QUERY, 10, filters).works
+    indexed = similar(store, QUERY, 10, filters, expand=3, index=index)
+    assert (indexed.works, indexed.note) == (found.works, "")
+    pages = [work for start in (0, 5) for work in similar(store, QUERY, 5, filters, expand=3, offset=start).works]
+    assert pages == found.works
+
+
+def test_what_a_query_is_expanded_with(store: Store, index: Index) -> None:
+    assert similar(store, QUERY, 5, expand=0).works == similar(store, QUERY, 5).works
+    first = similar(store, QUERY, 1).works[0]["image_id"]
+    without = similar(store, QUERY, 5, expand=1, excluded=[first])
+    assert first not in {work["image_id"] for work in without.works}
+    nothing = Filters(text="no such words anywhere")
+    assert similar(store, QUERY, 5, nothing, expand=3).works == []
+    few = Filters(where=("year=1502",))  # one work: all that there is
+    assert len(similar(store, QUERY, 5, few, expand=3, index=index).works) == 1
+    for wrong in (-1, 101):
+        with pytest.raises(ConfigError, match=f"--expand: expected 0 to 100, got {wrong}"):
+            similar(store, QUERY, 5, expand=wrong)
+
+
+def test_works_of_another_model_are_told_of_once(tmp_path: Path) -> None:
+    made = made_store.store(tmp_path / "store", 60)
+    made.write_json("store.json", made.read_json("store.json") | {"embedding": {"card": "trunk", "fingerprint": "new"}})
+    found = similar(made, [1.0] * 8, 3, expand=3)
+    assert found.works == []
+    assert found.note.count("works made with another model are left out") == 1
+
+
 @pytest.mark.parametrize(
     "filters",
     [
@@ -240,6 +291,8 @@ def test_another_method_has_embeddings_of_its_own(tmp_path: Path, metric: str, e
         assert [work["image_id"] for work in found.works] == sorted(far, key=far.__getitem__)[:5]
         assert found.method == "other"
         assert found.works[0]["genre"]  # the store's own labels come with them
+        again = similar(made, QUERY, 5, filters, method="other", index=index, expand=3)
+        assert again.works == similar(made, QUERY, 5, filters, method="other", expand=3).works
     if index:
         index.close()
 

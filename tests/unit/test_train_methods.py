@@ -18,6 +18,8 @@ from artray.archive.sample import works as sample
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.models import cards, registry, verify
+from artray.pipeline.progress import Silent
+from artray.retrieve import embedder
 from artray.retrieve import vae as networks
 from artray.retrieve.vae import kl_divergence, picture_input
 from artray.train import exchange, losses
@@ -28,7 +30,7 @@ from artray.train.methods import fit, run
 from artray.train.methods.folder import MethodFolder
 from artray.train.methods.learner import LEARNERS
 from artray.train.methods.pictures import Lot, Pictures
-from artray.train.methods.profile import CHOSEN_BY, MethodProfile, VisualWordsConfig
+from artray.train.methods.profile import CHOSEN_BY, MethodProfile, VisualWordsConfig, WhiteningConfig
 from artray.train.methods.trainer import VaeTrainer, noise
 from artray.train.prepare import Prepare
 from tests import methods_training, training
@@ -227,6 +229,58 @@ def test_weights_of_words_are_learned_where_they_are_asked_for() -> None:
     assert weighted["idf"].shape == (6,)
 
 
+WHITENING = {"name": "whitening", "card": "pixels", "dim": 3}
+
+
+def test_a_whitening_gets_a_card_that_names_the_card_it_is_of(tmp_path: Path) -> None:
+    values = yaml.safe_load(methods_training.written(tmp_path).read_text())
+    folder = begun(tmp_path, {"name": "white", "data": values["data"], "method": WHITENING})
+    fit.fit(folder, exchange.alone())
+    result = folder.result
+    assert result is not None
+    assert (result["method"], result["epochs"], result["losses"]) == ("whitening", 0, {})
+    card, inner = cards.load(result["card"]), cards.load("pixels")
+    assert (card.architecture, card.embedding_dim, card.metric) == ("whitened", 3, "cosine")
+    assert card.settings == {"card": "pixels", "fingerprint": inner.fingerprint()}
+    assert card.licence == "that of your pictures, and of pixels"
+    assert verify.verify(card).ok
+    found = embedder.build(card)([shipped(row, 120) for row in range(4)])
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1)
+
+
+def test_what_a_whitening_cannot_be_learned_with(tmp_path: Path) -> None:
+    learner = LEARNERS["whitening"]
+    for changes, message in (
+        ({"card": "nothing"}, "method.card: card nothing: expected one of"),
+        ({"card": "mtcnn"}, "method.card: card mtcnn: expected one that yields an embedding"),
+        ({"dim": 769}, "method.dim: expected at most 768, the embedding's length, got 769"),
+        ({"dim": None, "sample": 768}, "method.sample: expected more than 768 pictures for as many axes, got 768"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            learner.check(WhiteningConfig(**WHITENING | changes))
+    with pytest.raises(ConfigError, match=r"pictures: expected at least 4 .* for 3 axes, got 3; .* method\.dim to 2"):
+        learner.learn([shipped(row) for row in range(3)], WhiteningConfig(**WHITENING))
+    values = {"name": "white", "data": {"sources": [{"path": "x"}]}, "method": WHITENING | {"dim": 769}}
+    wrong = MethodProfile.model_validate(values)
+    with pytest.raises(ConfigError, match=r"method\.dim: expected at most 768"):
+        run.train(wrong, Location.of(tmp_path / "run"), Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_names_a_cards_file_beside_it(tmp_path: Path) -> None:
+    path = methods_training.written(tmp_path)
+    values = yaml.safe_load(path.read_text()) | {"method": WHITENING | {"card": "own.yaml"}}
+    for section in ("augment", "optimiser", "training"):
+        del values[section]
+    path.write_text(yaml.safe_dump(values))
+    loaded = run.load(path)
+    assert isinstance(loaded.method, WhiteningConfig)
+    assert loaded.method.card == str(tmp_path / "own.yaml")
+    shipped_profile = run.load("whitening")
+    assert shipped_profile.method == WhiteningConfig(name="whitening")
+    LEARNERS["whitening"].check(shipped_profile.method)
+
+
 def test_pictures_by_lot_are_read_when_they_are_asked_for() -> None:
     asked: list[int] = []
 
@@ -275,6 +329,7 @@ def test_which_profiles_are_of_methods(tmp_path: Path) -> None:
         "vae-ii",
         "vae-iii",
         "visual-words",
+        "whitening",
     }
     assert not trainings.is_of_detector("vae-i")
     loaded = run.load("vae-i", data=str(tmp_path))
@@ -299,7 +354,10 @@ WRONG = {
         {"crop": {"size_px": 31}},
         "expected a side of which strides leave out what they do of 32",
     ),
-    "method": ({"method": {"name": "word2vec"}}, "does not match any of the expected tags: 'vae', 'visual_words'"),
+    "method": (
+        {"method": {"name": "word2vec"}},
+        "does not match any of the expected tags: 'vae', 'visual_words', 'whiten",
+    ),
     "nothing": ({"method": {"kernel": 50}}, "size_px: expected more than 32, of which component 1 leaves nothing"),
     "parts": ({"data": {"sources": [{"path": "x"}], "val": 0.6, "test": 0.4}}, "expected less than 1 together"),
     "twice": ({"data": {"sources": [{"path": "x"}, {"path": "y"}]}}, "csv: expected each name once"),

@@ -62,7 +62,7 @@ def at_once(folder: MethodFolder, profile: MethodProfile, learner: Learner) -> N
         TransientError: a storage failed.
     """
     pictures = Lot(folder.rows()["train"], profile.training.seed, reader(profile, folder.works))
-    tensors = learner.learn(pictures, profile.method)
+    tensors = learner.learn(pictures, profile.method, registry.check_device(profile.workers.device))
     described = learner.described(profile.method, tensors)
     card = write_card(folder, profile, described, learner.role, tensors, {})
     (folder.location / "result.json").write_json(
@@ -162,7 +162,7 @@ def write_card(
     Args:
         folder: the training's.
         profile: likewise.
-        described: what the card says of the method: architecture, settings, embedding_dim, metric, maybe input.
+        described: what the card says of the method: architecture, settings, embedding_dim, metric, and perhaps more.
         role: of the file of weights.
         tensors: what was learned.
         metrics: what was measured.
@@ -174,10 +174,10 @@ def write_card(
         "name": profile.name,
         "task": "retrieve",
         "yields": ["embedding"],
-        **described,
-        "weights": {role: {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
         "licence": "that of your pictures",
         "source": "trained by artray, from random weights",
+        **described,
+        "weights": {role: {"uri": file, "sha256": hashlib.sha256(data).hexdigest()}},
         "training_data": training_data(folder),
         "metrics": dict(metrics),
         "training": trained_with(folder, profile),

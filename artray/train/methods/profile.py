@@ -86,7 +86,25 @@ class VisualWordsConfig(VocabularySettings):
     weighting: Literal["counts", "tfidf"] = "counts"
 
 
-Method: TypeAlias = Annotated[VaeConfig | VisualWordsConfig, Field(discriminator="name")]
+class WhiteningConfig(Section):
+    """Another method's embeddings, whitened; see artray.retrieve.whitened. Not in the report.
+
+    Args:
+        card: name or file of the card that yields these.
+        dim: axes that are kept, those along which the pictures differ most; null for as many as the embedding has
+            values, but none along which they do not differ at all.
+        shrinkage: how far variances are drawn to their mean: 0, all axes count alike; 1, as they are.
+        sample: so many pictures are looked at, at most; more of them than axes.
+    """
+
+    name: Literal["whitening"]
+    card: str = Field("efficientnet-lite2-art", min_length=1)
+    dim: int | None = Field(None, ge=1)
+    shrinkage: float = Field(0.1, ge=0, le=1)
+    sample: int = Field(20_000, ge=2)
+
+
+Method: TypeAlias = Annotated[VaeConfig | VisualWordsConfig | WhiteningConfig, Field(discriminator="name")]
 """What can be learned."""
 
 

@@ -13,7 +13,7 @@ from artray.pipeline.progress import Reporter
 from artray.train import run
 from artray.train.methods.folder import KIND, MethodFolder
 from artray.train.methods.learner import LEARNERS
-from artray.train.methods.profile import MethodProfile
+from artray.train.methods.profile import MethodProfile, WhiteningConfig
 from artray.train.run import Found
 from artray.train.works import PARTS, rows_of
 
@@ -31,7 +31,15 @@ def load(profile: str | Path, overrides: Sequence[str] = (), data: str | None = 
     """
     found = config.load_as(MethodProfile, profile, overrides, run.shipped())
     anchor = run.anchor_of(profile)
-    return run.located(found, anchor, data or anchor)
+    return _anchored(run.located(found, anchor, data or anchor), anchor)
+
+
+def _anchored(profile: MethodProfile, anchor: str) -> MethodProfile:
+    """A profile that names a card's file below ``anchor`` by a path that holds in every folder."""
+    method = profile.method
+    if not isinstance(method, WhiteningConfig) or not method.card.endswith((".yaml", ".yml")):
+        return profile
+    return profile.model_copy(update={"method": method.model_copy(update={"card": run.below(anchor, method.card)})})
 
 
 def told(found: Found) -> dict[str, Any]:
@@ -58,7 +66,10 @@ def train(profile: MethodProfile, out: Location, reporter: Reporter) -> dict[str
         TransientError: something outside failed; run again to go on.
     """
     folder = MethodFolder(out)
-    phase = f"learning {profile.method.name}" if profile.method.name in LEARNERS else None
+    learner = LEARNERS.get(profile.method.name)
+    if learner is not None:
+        learner.check(profile.method)
+    phase = f"learning {profile.method.name}" if learner is not None else None
     return run.conduct(folder, profile, reporter, lambda: _begin(folder, profile, reporter), phase, KIND)
 
 
