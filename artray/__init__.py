@@ -2,14 +2,27 @@
 
 >>> import artray
 >>> sorted(name for name in dir(artray) if not name.startswith("_"))[:4]
-['demo', 'export', 'find', 'index']
+['demo', 'duplicates', 'export', 'find']
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("demo", "export", "find", "index", "process", "sample", "show", "similar", "sql", "status", "verify")
+_VERBS = (
+    "demo",
+    "duplicates",
+    "export",
+    "find",
+    "index",
+    "process",
+    "sample",
+    "show",
+    "similar",
+    "sql",
+    "status",
+    "verify",
+)
 
 
 def __getattr__(name: str) -> Any:

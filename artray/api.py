@@ -189,7 +189,7 @@ def find(
 def sql(
     store: str, statement: str, *, max_rows: int = 10_000, timeout_s: float = 30.0, memory: str = "1GB"
 ) -> dict[str, Any]:
-    """A read-only SELECT over the views ``works`` and ``objects``; see artray.store.sql."""
+    """A read-only SELECT over the views ``works``, ``objects`` and ``duplicates``; see artray.store.sql."""
     from artray.store import layout
     from artray.store import sql as ask
 
@@ -254,6 +254,13 @@ def show(store: str, image_id: str, *, out: str | Path | None = None) -> dict[st
     if out is not None:
         record.save(opened, shown, Path(out), PICTURE_SIDE_PX)
     return shown
+
+
+def duplicates(store: str, **options: Any) -> dict[str, Any]:
+    """Groups of works that show the same; see artray.store.duplicates_out.answer, which takes the same options."""
+    from artray.store.duplicates_out import answer
+
+    return answer(store, **options)
 
 
 def correct(

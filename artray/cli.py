@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from artray import __version__
-from artray.commands import ask, judge, make, models
+from artray.commands import ask, duplicates, judge, make, models
 from artray.commands import train as training
 
 app: Final = typer.Typer(
@@ -27,6 +27,7 @@ judge_app: Final = typer.Typer(
 VERBS: Final = (
     *(make.demo, make.sample, make.process, make.embed, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.correct, ask.evaluate, ask.export),
+    duplicates.duplicates,
     training.train,
     training.experiment,
     models.rehead,

@@ -75,10 +75,16 @@ def _whole(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_number(entry)}" for key, entry in value.items())
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return ", ".join(f"{found['class_name']} {_number(found['score'])}" for found in value)
+        return ", ".join(_scored_name(found) for found in value)
     if isinstance(value, list):
         return f"{len(value)} numbers" if len(value) > 8 else ", ".join(map(_number, value))
     return _number(value)
+
+
+def _scored_name(found: Mapping[str, Any]) -> str:
+    """An object or a duplicate in words."""
+    words = (found.get("class_name") or found.get("image_id"), found.get("score"), found.get("why"))
+    return " ".join(_number(word) for word in words if word is not None)
 
 
 def _short(text: str) -> str:

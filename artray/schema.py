@@ -14,7 +14,7 @@ from artray.errors import InvariantError
 Batch: TypeAlias = dict[str, list[Any]]
 """Columns of equal length. ``pixels`` holds uint8[H, W, 3] RGB arrays, or None where ``error`` is not ""."""
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Version of the store's layout, in ``store.json``."""
 
 OBJECT: Final = pa.struct(
@@ -54,6 +54,15 @@ DECODED: Final = pa.schema(
     ]
 )
 
+LOOK: Final = pa.schema(
+    [
+        ("perceptual_hash", pa.int64()),  # 64 bits that copies share but for a few; 0 without structure
+        ("thumbnail", pa.binary()),  # uint8[32, 32], grey
+        ("chroma", pa.float32()),  # mean CIELAB chroma: below 6 mostly greyscale reproductions
+    ]
+)
+"""How a picture looks, whatever it shows; see artray.retrieve.hashing."""
+
 CLASSIFIED: Final = pa.schema(
     [
         ("type", pa.string()),
@@ -86,7 +95,7 @@ def join(*schemas: pa.Schema) -> pa.Schema:
     return pa.schema([field for schema in schemas for field in schema])
 
 
-RECORD: Final = join(ARCHIVE, DECODED, CLASSIFIED, DETECTED, RUN)
+RECORD: Final = join(ARCHIVE, DECODED, LOOK, CLASSIFIED, DETECTED, RUN)
 """One row of the store per image."""
 
 

@@ -17,6 +17,7 @@ from artray.config import Profile
 from artray.models import trunks
 from artray.models.cards import Card
 from artray.pipeline.report import Report, embedding_of
+from artray.retrieve import hashing
 from artray.store.layout import Store, create_store
 from artray.store.records import Records
 
@@ -91,11 +92,22 @@ def _table(seed: int, centres: np.ndarray, indices: range) -> pa.Table:
     vectors = np.stack([centres[r.integers(len(centres))] + 0.7 * r.normal(size=centres.shape[1]) for r in randoms])
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     rows = [_row(random, index) for random, index in zip(randoms, indices, strict=True)]
+    _look(rows)
     batch: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in schema.RECORD.names}
     del batch["embedding"]
     table = schema.table(batch, schema.RECORD)
     failed = np.array([row["error"] != "" for row in rows])
     return table.set_column(schema.RECORD.get_field_index("embedding"), "embedding", _lists(vectors, failed))
+
+
+def _look(rows: list[dict[str, Any]]) -> None:
+    """Give rows with a spectrum the thumbnail that it is of, and what is computed from that."""
+    good = [row for row in rows if "spectrum" in row]
+    transform = hashing.cosines(hashing.FREQUENCIES, hashing.SIDE_PX)
+    spectra = np.array([row.pop("spectrum") for row in good]).reshape(-1, 8, 8)
+    thumbnails = np.clip(np.rint(128 + transform.T @ spectra @ transform), 0, 255).astype(np.uint8)
+    for row, thumbnail, found in zip(good, thumbnails, hashing.hashes(hashing.spectra(thumbnails)), strict=True):
+        row |= {"thumbnail": thumbnail.tobytes(), "perceptual_hash": hashing.stored(int(found))}
 
 
 def _lists(vectors: np.ndarray, null: np.ndarray) -> pa.Array:
@@ -141,6 +153,8 @@ def _row(random: np.random.Generator, index: int) -> dict[str, Any]:
         "genre_disagreement": 0.2,
         "mean_rgb": random.uniform(0, 255, 3).tolist(),
         "objects": [_object(random) for _ in range(int(random.integers(0, 5)))],
+        "chroma": random.uniform(0, 60),
+        "spectrum": random.normal(size=(8, 8)) * 250,
     }
 
 

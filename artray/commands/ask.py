@@ -63,7 +63,7 @@ def find(
 @verb('artray sql /store "SELECT genre, count(*) FROM works GROUP BY genre"')
 def sql(
     store: StoreArgument,
-    statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="A SELECT over works and objects.")],
+    statement: Annotated[str, typer.Argument(metavar="STATEMENT", help="A SELECT over works, objects and duplicates.")],
     max_rows: Annotated[int, typer.Option(help="At most so many rows.")] = 1_000,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds.")] = 30.0,
     memory: Annotated[str, typer.Option(help="For example 512MB or 4GB.")] = "1GB",
@@ -298,7 +298,9 @@ def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     format: Annotated[str, typer.Option(help="parquet, csv or jsonl.")] = "parquet",
-    embeddings: Annotated[bool, typer.Option("--embeddings", help="Write the embeddings, too (not in CSV).")] = False,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Write the embeddings and thumbnails, too (not in CSV).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the records as one file."""

@@ -201,6 +201,19 @@ def counting(reporter: Reporter, doing: str) -> Callable[[int, int], None]:
     return told
 
 
+def phases(reporter: Reporter) -> Callable[[str, int, int], None]:
+    """A callback (doing, done, total) that tells a reporter of one thing after the other."""
+    doing, told = "", counting(reporter, "")
+
+    def changed(now: str, done: int, total: int) -> None:
+        nonlocal doing, told
+        if now != doing:
+            doing, told = now, counting(reporter, now)
+        told(done, total)
+
+    return changed
+
+
 def line(tally: Tally) -> str:
     """A tally as one line.
 

@@ -1,6 +1,6 @@
 """What one worker does with a part of the work list; knows nothing of Ray.
 
-    WORK rows -> Decode -> Classify -> Detect -> RECORD rows -> a Parquet part beside the table
+    WORK rows -> Decode -> Classify -> Detect -> Look -> RECORD rows -> a Parquet part beside the table
 
 ``Decoder`` and ``Models`` are the two halves; ``Worker`` is both in one process, where pixels never leave it and
 decoding runs ahead of the models by one slice.
@@ -61,6 +61,7 @@ class Models:
 
         from artray.classify.stage import Classify
         from artray.detect.stage import Detect
+        from artray.retrieve.look import Look
         from artray.retrieve.stage import Embed
 
         torch.set_num_threads(spec.profile.pipeline.threads_per_actor)
@@ -68,6 +69,8 @@ class Models:
         self.spec = spec
         profile = spec.profile
         self.stages: list[Callable[[Batch], Batch]] = [Classify(profile.classify), Detect(profile.detect)]
+        if profile.classify.cards or profile.detect.cards:  # else the records are of another method's embeddings alone
+            self.stages.append(Look())
         if profile.retrieve.card is not None:
             self.stages.append(Embed(profile.retrieve))
 
@@ -91,7 +94,7 @@ def without_results(batch: Batch) -> Batch:
     >>> without_results({"error": ["", "model_failed"], "type": ["drawing", "painting"]})["type"]
     ['drawing', None]
     """
-    names = [*schema.CLASSIFIED.names, *schema.DETECTED.names]
+    names = [*schema.LOOK.names, *schema.CLASSIFIED.names, *schema.DETECTED.names]
     return batch | {
         name: [None if error else value for value, error in zip(batch[name], batch["error"], strict=True)]
         for name in names

@@ -28,6 +28,9 @@ from artray.store.layout import Store
 from artray.store.records import Records
 
 BATCH_ROWS: Final = 4_096
+NUMBERS: Final = ("embedding", "thumbnail")
+"""Columns that only programs read."""
+
 FORMULA: Final = "=+-@\t\r\n＝＋－＠"  # the last four are the full-width forms, which spreadsheets take alike
 UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
@@ -43,7 +46,7 @@ def export(store: Store, out: str | os.PathLike[str], format: str = "parquet", *
         store: whose records.
         out: the file; one that exists is replaced.
         format: "parquet", "csv" or "jsonl".
-        embedding: whether to write the embeddings, too; not in CSV.
+        embedding: whether to write the embeddings and thumbnails, too; not in CSV.
 
     Raises:
         ConfigError: another format, or a file that cannot be written.
@@ -55,7 +58,7 @@ def export(store: Store, out: str | os.PathLike[str], format: str = "parquet", *
     path = Path(out)
     if store.local_path is not None and store.local_path.resolve() in path.resolve().parents:
         raise ConfigError(f"{path}: lies in the store itself; name a file outside of it")
-    columns = pa.schema([field for field in schema.RECORD if embedding or field.name != "embedding"])
+    columns = pa.schema([field for field in schema.RECORD if embedding or field.name not in NUMBERS])
     counted = _Counted(tables(Records.open(store), columns))
     with replacing(path) as file:
         WRITERS[format](file, columns, counted)
@@ -101,13 +104,13 @@ def write_jsonl(file: IO[bytes], columns: pa.Schema, source: Iterable[pa.Table])
 def write_csv(file: IO[bytes], columns: pa.Schema, source: Iterable[pa.Table]) -> None:
     """Comma-separated values in UTF-8, the names in the first line; an empty cell is null."""
     # All texts between quotes: where spreadsheets split at semicolons, one must not end a cell.
-    writer = csv.writer(_Encoded(file), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer = csv.writer(Encoded(file), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(columns.names)
     for table in source:
         writer.writerows([cell(value) for value in row.values()] for row in views.rows(table))
 
 
-class _Encoded:
+class Encoded:
     """What csv.writer writes to."""
 
     def __init__(self, file: IO[bytes]) -> None:

@@ -6,6 +6,7 @@ STORE/records/              a Delta Lake table: Parquet parts and a transaction 
 STORE/runs/RUN_ID.json      profile, cards, versions, counts, timings of a run
 STORE/runs/RUN_ID/          its manifest and work list
 STORE/corrections/          what people put right; see artray.store.corrections
+STORE/duplicates/           groups of copies; see artray.store.duplicates
 STORE/vectors/              the vector index: derived, rebuilt from records at any time
 STORE/methods/NAME/         embeddings by another method: a store of its own, whose records have these alone
 """
@@ -22,7 +23,7 @@ from artray import __version__, schema
 from artray.errors import ConfigError
 from artray.location import Location
 
-OWN: Final = ("records", "runs", "corrections", "vectors", "methods", "lease.json")
+OWN: Final = ("records", "runs", "corrections", "duplicates", "vectors", "methods", "lease.json")
 METHODS: Final = "methods"
 ENCODED: Final = re.compile("%[0-9A-Fa-f]{2}")
 

@@ -44,20 +44,22 @@ def prepare(request: dict[str, Any]) -> Any:
     """A locked connection with the views, in a process that can neither write a file nor grow.
 
     Args:
-        request: files (Parquet parts) or store and version (where the parts are on S3), memory_bytes, threads.
+        request: store, files (its Parquet parts) or version (where the parts are on S3), memory_bytes, threads.
     """
     import duckdb
 
-    from artray.store import views
+    from artray.location import Location
+    from artray.store import duplicates, views
+    from artray.store.layout import Store, open_store
 
     records = None
     if not request["files"]:
-        from artray.store.layout import open_store
         from artray.store.records import Records
 
         records = Records.open(open_store(request["store"]), request["version"])
     connection = duckdb.connect(config={"threads": request["threads"], "memory_limit": f"{request['memory_bytes']}B"})
     views.define(connection, request["files"], records)
+    connection.register("duplicates", duplicates.table(Store(Location.of(request["store"]))))
     _lock(connection, request["files"])
     _bound(_data_bytes() + request["memory_bytes"] + MARGIN_BYTES)
     return connection
@@ -158,7 +160,7 @@ def check(connection: Any, statement: str) -> None:
         raise RefusedError(str(tree.get("error_message")))
     names = {name.lower() for name in functions(tree)}
     if wrong := sorted(names - TABLE_FUNCTIONS):
-        raise RefusedError(f"{wrong[0]}() is not available; select from works or objects")
+        raise RefusedError(f"{wrong[0]}() is not available; select from works, objects or duplicates")
 
 
 def functions(tree: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artray.errors import ConfigError
-from artray.store import corrections, find, pictures, views
+from artray.store import corrections, duplicates, find, pictures, views
 from artray.store.layout import Store
 from artray.store.records import Records
 from artray.store.vectors import embeddings
@@ -32,21 +32,23 @@ OTHER: Final[Rgb] = (204, 121, 167)
 def show(store: Store, image_id: str) -> dict[str, Any]:
     """Everything that is recorded of an image, a vanished one, too, in values that JSON knows.
 
-    ``corrected`` is what people put right: type, genre, by whom and when; None where nobody did.
+    ``corrected`` is what people put right: type, genre, by whom and when; None where nobody did. ``duplicates`` are the
+    other works of its group as it was found last, the representative first: {image_id, of, why, score, similarity}.
 
     Raises:
         ConfigError: there is no such image.
     """
     records = Records.open(store)
     with views.opened(records) as connection:
-        statement = "SELECT * EXCLUDE (embedding) FROM stored WHERE image_id = ?"
+        statement = "SELECT * EXCLUDE (embedding, thumbnail) FROM stored WHERE image_id = ?"
         found = find.works(connection, statement, [image_id])
         if not found:
             raise ConfigError(f"{image_id}: no such image in {store.uri}{_near(connection, image_id)}")
     vectors = [batch["embedding"][0].as_py() for batch in embeddings(records, {image_id})]
     said = corrections.read(store).get(image_id)
     corrected = None if said is None else said.labels | {"by": said.by, "at": said.at}
-    return found[0] | {"corrected": corrected, "embedding": vectors[0] if vectors else None}
+    known = {"corrected": corrected, "duplicates": [views.plain(row) for row in duplicates.of(store, image_id)]}
+    return found[0] | known | {"embedding": vectors[0] if vectors else None}
 
 
 def save(store: Store, record: dict[str, Any], out: Path, max_side_px: int) -> None:

@@ -30,12 +30,14 @@ ROWS: Final[dict[str, str]] = {
     "every row has a known state": f"SELECT image_id FROM stored WHERE error IS NULL OR error NOT IN ({KINDS})",  # noqa: S608
     "a good row is whole": (
         "SELECT image_id FROM stored WHERE error = '' AND (width_px IS NULL OR height_px IS NULL OR "
-        "content_sha256 IS NULL OR embedding IS NULL OR mean_rgb IS NULL OR objects IS NULL OR models IS NULL OR "
-        "run_id IS NULL OR processed_at IS NULL)"
+        "content_sha256 IS NULL OR perceptual_hash IS NULL OR thumbnail IS NULL OR chroma IS NULL OR "
+        "embedding IS NULL OR mean_rgb IS NULL OR objects IS NULL OR models IS NULL OR run_id IS NULL OR "
+        "processed_at IS NULL)"
     ),
     "a failed row has a reason and no results": (
         "SELECT image_id FROM stored WHERE error != '' AND (coalesce(error_detail, '') = '' OR type IS NOT NULL OR "
-        "genre IS NOT NULL OR mean_rgb IS NOT NULL OR embedding IS NOT NULL OR objects IS NOT NULL)"
+        "genre IS NOT NULL OR mean_rgb IS NOT NULL OR embedding IS NOT NULL OR objects IS NOT NULL OR "
+        "perceptual_hash IS NOT NULL OR thumbnail IS NOT NULL OR chroma IS NOT NULL)"
     ),
     "embeddings have unit norm": (
         "SELECT image_id FROM stored WHERE embedding IS NOT NULL AND NOT "  # noqa: S608
@@ -44,6 +46,10 @@ ROWS: Final[dict[str, str]] = {
     "mean colours have three values in [0, 255]": (
         "SELECT image_id FROM stored WHERE mean_rgb IS NOT NULL AND NOT (len(mean_rgb) = 3 AND "
         "len(list_filter(mean_rgb, lambda x: coalesce(x BETWEEN 0 AND 255, false))) = 3)"
+    ),
+    "thumbnails have 32 x 32 values, and no chroma is negative": (
+        "SELECT image_id FROM stored WHERE (thumbnail IS NOT NULL AND octet_length(thumbnail) != 1024) OR "
+        "(chroma IS NOT NULL AND NOT (isfinite(chroma) AND chroma >= 0))"
     ),
     "scores are in [0, 1] and the named class has the highest": (
         "SELECT image_id FROM stored WHERE (type IS NOT NULL AND NOT coalesce(type_score BETWEEN 0 AND 1 AND "

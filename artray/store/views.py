@@ -3,6 +3,7 @@
 ``stored``   every record
 ``works``    one row per image that has not vanished
 ``objects``  one row per detected box of these: image_id, then the box's fields
+``duplicates``  one row per member of a group of copies, in users' statements (see artray.store.sandbox)
 ``entropy(scores)``  how undecided type_scores or genre_scores are
 ``placed``   every record, with where it lies; for artray's own statements only
 

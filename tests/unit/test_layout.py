@@ -69,7 +69,7 @@ def test_a_store_of_a_newer_artray_is_left_alone(tmp_path: Path, version: object
 
 def test_a_store_of_a_trial_version_is_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text(json.dumps({"format_version": 1}))
-    with pytest.raises(ConfigError, match=r"expected store format 2, got 1, .* process the archive into a new store"):
+    with pytest.raises(ConfigError, match=r"expected store format 3, got 1, .* process the archive into a new store"):
         open_store(tmp_path)
 
 

@@ -13,6 +13,7 @@ def test_a_record_is_all_that_the_stages_yield_less_pixels() -> None:
     assert schema.RECORD.names == [
         *("image_id", "uri", "size_bytes", "version", "metadata"),
         *("width_px", "height_px", "content_sha256", "error", "error_detail"),
+        *("perceptual_hash", "thumbnail", "chroma"),
         *("type", "type_score", "type_scores", "type_disagreement"),
         *("genre", "genre_score", "genre_scores", "genre_disagreement", "mean_rgb", "embedding"),
         *("objects", "models", "run_id", "processed_at", "vanished_at"),

@@ -3,18 +3,16 @@
 import pickle
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from artray.archive import listing
-from artray.archive.sample import works as sample
 from artray.config import ArchiveConfig
 from artray.errors import ConfigError
 from artray.location import Location
 from artray.train.cache import Cache, Reader
-from artray.train.prepare import GREY_CHROMA, Prepare, chroma, near_hash
+from artray.train.prepare import Prepare
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +70,3 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/64px: a picture cannot be kept .*data\.cache"):
         Cache(tmp_path / "file", 64).keep("u", "v", np.zeros((8, 8, 3), np.uint8))
-
-
-def test_toned_reproductions_are_grey() -> None:
-    ramp = np.repeat(np.linspace(0, 255, 64, dtype=np.uint8)[None], 64, axis=0)
-    grey = np.stack([ramp] * 3, axis=2)
-    assert chroma(grey) == pytest.approx(0, abs=0.1)
-    assert (
-        chroma((grey * [1.0, 0.96, 0.9]).astype(np.uint8))
-        < GREY_CHROMA
-        < chroma((grey * [1, 0.8, 0.6]).astype(np.uint8))
-    )
-
-
-def test_hashes_of_reproductions_are_near_and_of_others_far() -> None:
-    pictures = [np.asarray(Image.open(work.path).convert("RGB")) for work in sample.shipped()[:12]]
-    hashes = np.array([near_hash(picture) for picture in pictures], np.uint64)
-    for picture, own in zip(pictures, hashes, strict=True):
-        grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
-        smaller = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        assert np.bitwise_count(np.uint64(near_hash(smaller)) ^ own) <= 4
-    distances = np.bitwise_count(hashes[:, None] ^ hashes[None])
-    assert distances[~np.eye(12, dtype=bool)].min() > 8

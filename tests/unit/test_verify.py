@@ -90,6 +90,7 @@ def vector(*values: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
 STATE, WHOLE = "every row has a known state", "a good row is whole"
 REASON, NORM = "a failed row has a reason and no results", "embeddings have unit norm"
 COLOUR, BOXES = "mean colours have three values in [0, 255]", "boxes lie within their image"
+LOOK = "thumbnails have 32 x 32 values, and no chroma is negative"
 SCORES = "scores are in [0, 1] and the named class has the highest"
 SEVENTH = 1 / math.sqrt(8)
 
@@ -101,10 +102,17 @@ SEVENTH = 1 / math.sqrt(8)
         (STATE, FAILED, {"error": None}),
         *((WHOLE, GOOD, {name: None}) for name in ("width_px", "height_px", "content_sha256", "mean_rgb")),
         *((WHOLE, GOOD, {name: None}) for name in ("embedding", "objects", "models", "run_id")),
+        *((WHOLE, GOOD, {name: None}) for name in ("perceptual_hash", "thumbnail", "chroma")),
         (REASON, FAILED, {"error_detail": ""}),
         (REASON, FAILED, {"error_detail": None}),
         (REASON, FAILED, {"mean_rgb": [1, 2, 3]}),
         (REASON, FAILED, {"objects": []}),
+        (REASON, FAILED, {"perceptual_hash": 1}),
+        (REASON, FAILED, {"thumbnail": bytes(1024)}),
+        (REASON, FAILED, {"chroma": 0.0}),
+        (LOOK, GOOD, {"thumbnail": bytes(1023)}),
+        (LOOK, GOOD, {"chroma": -1.0}),
+        (LOOK, GOOD, {"chroma": math.nan}),
         (REASON, FAILED, {"embedding": [SEVENTH] * 8}),
         (NORM, GOOD, vector(*[SEVENTH * 1.01] * 8)),
         (NORM, GOOD, vector(*[0.0] * 8)),

@@ -64,7 +64,7 @@ def test_every_row_comes_out_as_a_record(work: pa.Table, whole: Worker) -> None:
         assert dict(row["metadata"]) == {"title": row["image_id"]}
         good = row["error"] == ""
         assert (row["objects"] == []) == good
-        for name in ("type", "genre", "embedding", "mean_rgb", "width_px", "type_scores"):
+        for name in ("type", "genre", "embedding", "mean_rgb", "width_px", "type_scores", "thumbnail", "chroma"):
             assert (row[name] is not None) == good, name
     assert len({tuple(row["embedding"]) for row in rows if row["embedding"]}) == 4
 
