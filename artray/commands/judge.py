@@ -58,7 +58,7 @@ def start(
         raise ConfigError(f"{file}: expected a new file, got one that is there; name another, or remove it")
     opened = layout.open_store(store)
     with reporter() as told:
-        tell = counting(told, "asking")
+        tell = counting(told, "asking", "questions")
         made = judge.start(opened, method or (), queries, k, seed, held_out=held_out, tell=tell)
     judging.save(made, file)
     found = {"campaign": made.name, "file": str(file), "queries": len(made.queries), "methods": list(made.methods)}

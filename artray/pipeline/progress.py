@@ -18,8 +18,8 @@ LINE_EVERY_S: Final = 30.0
 class Tally:
     """Counts of a run: done, failed by kind, and the rate since it was made."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.errors = total, 0, Counter[str]()
+    def __init__(self, total: int, what: str = "images") -> None:
+        self.total, self.what, self.done, self.errors = total, what, 0, Counter[str]()
         self._begun = time.monotonic()
 
     def add(self, images: int, errors: dict[str, int]) -> None:
@@ -116,7 +116,7 @@ class Lines(Silent):
     def start(self, tally: Tally, doing: str = "processing") -> None:
         """The first line of it."""
         self._last, self._ended = time.monotonic(), False
-        self._write(f"{doing} {tally.total:,} images")
+        self._write(f"{doing} {tally.total:,} {tally.what}")
 
     def update(self, tally: Tally) -> None:
         """A line, if the last one is long ago or all is done."""
@@ -177,7 +177,7 @@ class Bar(Silent):
         """Move the bar."""
         if self._task is not None:
             failures = f"[red]failed: {tally.failures()}[/red]" if tally.failed else ""
-            rate = f"{tally.images_per_s:.1f} images/s"
+            rate = f"{tally.images_per_s:.1f} {tally.what}/s"
             self._progress.update(self._task, completed=tally.done, rate=rate, failures=failures)
 
     def note(self, text: str) -> None:
@@ -186,14 +186,14 @@ class Bar(Silent):
         self._console.print(safe(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def counting(reporter: Reporter, doing: str) -> Callable[[int, int], None]:
-    """A callback (done, total) that tells a reporter; it starts with the first call."""
+def counting(reporter: Reporter, doing: str, what: str = "images") -> Callable[[int, int], None]:
+    """A callback (done, total) that tells a reporter what is done with what; it starts with the first call."""
     tally: Tally | None = None
 
     def told(done: int, total: int) -> None:
         nonlocal tally
         if tally is None:
-            tally = Tally(total)
+            tally = Tally(total, what)
             reporter.start(tally, doing)
         tally.add(done - tally.done, {})
         reporter.update(tally)
@@ -202,13 +202,13 @@ def counting(reporter: Reporter, doing: str) -> Callable[[int, int], None]:
 
 
 def phases(reporter: Reporter) -> Callable[[str, int, int], None]:
-    """A callback (doing, done, total) that tells a reporter of one thing after the other."""
+    """A callback ("reading images", done, total) that tells a reporter of one thing after the other."""
     doing, told = "", counting(reporter, "")
 
     def changed(now: str, done: int, total: int) -> None:
         nonlocal doing, told
         if now != doing:
-            doing, told = now, counting(reporter, now)
+            doing, told = now, counting(reporter, *now.rsplit(" ", 1))
         told(done, total)
 
     return changed
@@ -220,9 +220,9 @@ def line(tally: Tally) -> str:
     >>> tally = Tally(10); tally.add(0, {}); line(tally)
     '0 of 10 images'
     """
-    text = f"{tally.done:,} of {tally.total:,} images"
+    text = f"{tally.done:,} of {tally.total:,} {tally.what}"
     if tally.done:
-        text += f", {tally.images_per_s:.1f} images/s, {duration(tally.left_s or 0)} left"
+        text += f", {tally.images_per_s:.1f} {tally.what}/s, {duration(tally.left_s or 0)} left"
     return f"{text}, failed: {tally.failures()}" if tally.failed else text
 
 

@@ -77,7 +77,7 @@ def find(works: Works, score_min: float = SCORE_MIN, threads: int = 1, tell: Tel
     """
     projected = project(works.embeddings)
     projected[~works.embedded] = 0
-    pairs = candidates(works.pictures, projected, works.embedded, lambda done, of: tell("comparing", done, of))
+    pairs = candidates(works.pictures, projected, works.embedded, lambda done, of: tell("comparing images", done, of))
     found = _merged([equal_files(works.files), judged(works.pictures, pairs, score_min, threads, tell)])
     return _completed(works, found, score_min, threads, tell)
 
@@ -107,7 +107,7 @@ def judged(pictures: Pictures, pairs: Pairs, score_min: float, threads: int, tel
 
     with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(work, range(0, len(best), BLOCK)), 1):
-            tell("laying over", min(done * BLOCK, len(best)), len(best))
+            tell("laying over pairs", min(done * BLOCK, len(best)), len(best))
     return Copies(*pairs, score, fit.inner, maps).at(np.flatnonzero(score >= score_min))
 
 

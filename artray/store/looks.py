@@ -50,7 +50,7 @@ def read(records: Records, folder: Path, tell: Tell) -> Looks:
         well = pc.and_(pc.equal(table["error"], ""), pc.is_null(table["vanished_at"]))
         arrays.add(table.filter(pc.fill_null(pc.and_(well, pc.is_valid(table["thumbnail"])), False)))
         read_rows += len(table)
-        tell("reading", read_rows, total)
+        tell("reading images", read_rows, total)
     return arrays.looks()
 
 

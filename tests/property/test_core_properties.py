@@ -38,6 +38,7 @@ VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.int32(): st.none() | st.integers(-(2**31), 2**31 - 1),
     pa.float32(): st.none() | FLOAT,
     pa.bool_(): st.none() | st.booleans(),
+    pa.binary(): st.none() | st.binary(max_size=8),
     pa.list_(pa.float32()): st.none() | st.lists(FLOAT, max_size=4),
     pa.list_(schema.OBJECT): st.none() | st.lists(BOX, max_size=3),
     pa.timestamp("us", tz="UTC"): MOMENT,

@@ -97,7 +97,7 @@ def test_groups_are_found_and_kept(store: Store) -> None:
         0.9,
         "1 works have no embedding of the store's model: compared by their looks alone",
     )
-    assert list(dict.fromkeys(phases)) == ["reading", "comparing", "laying over"]
+    assert list(dict.fromkeys(phases)) == ["reading images", "comparing images", "laying over pairs"]
     kept = duplicates.read(store)
     assert kept is not None
     assert kept.table.equals(found.table)
