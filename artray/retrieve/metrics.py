@@ -89,8 +89,10 @@ def searchable(metric: str, matrix: Floats) -> Floats:
     if metric == "euclidean":
         return matrix
     values: Any = np.sqrt(np.maximum(matrix, 0)) if metric == "chi_square" else matrix
-    norms = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
+    norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))[:, None]
     other = (norms > 0) & (np.abs(norms - 1) > UNIT_TOLERANCE)
+    if not other.any():  # a query has it, and this is on its way
+        return np.asarray(values, np.float32)
     unit: Floats = (values / np.where(other, norms, 1)).astype(np.float32)
     return unit
 
