@@ -12,6 +12,7 @@ Source: Malkov and Yashunin (2018) for the graph.
 """
 
 import contextlib
+import functools
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from artray.store import find, views
 from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
-from artray.store.vectors import EPOCH, LOCK, Floats, Hit, Index, Progress, Synced, embeddings, matrix_of, named
+from artray.store.vectors import EPOCH, LOCK, Floats, Hit, Hits, Index, Progress, Synced, embeddings, matrix_of, named
 
 Rows = npt.NDArray[np.int64]
 
@@ -116,18 +117,15 @@ class HnswIndex(Index):
         self._loaded = None
 
     @override
-    def search(self, query: Floats, limit: int, chosen: Rows | None = None) -> list[Hit]:
-        return self.search_many(np.asarray(query, np.float32)[None], limit, chosen)[0]
-
-    def search_many(self, queries: Floats, limit: int, chosen: Rows | None = None) -> list[list[Hit]]:
-        """:meth:`search` for several queries float32[N, D], on all cores."""
+    def search(self, query: Floats, limit: int, chosen: Rows | None = None) -> Hits:
         loaded = self._current()
         alive = loaded.alive if chosen is None else chosen
         count = len(loaded.positions) if alive is None else len(alive)
-        if loaded.graph is None or not count:
-            return [[] for _ in queries]
-        found = _nearest(loaded, searchable(self.metric, queries), min(limit, count), alive)
-        return [self._hits(loaded, rows[rows >= 0]) for rows in found]
+        rows = np.zeros(0, np.int64)
+        if loaded.graph is not None and count:
+            wanted = searchable(self.metric, np.asarray(query, np.float32)[None])
+            rows = _nearest(loaded, wanted, min(limit, count), alive)[0]
+        return Hits(rows[rows >= 0], functools.partial(self._hits, loaded))
 
     @override
     def get(self, image_id: str) -> Hit | None:

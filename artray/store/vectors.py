@@ -13,18 +13,20 @@ as done, so that doing it again does nothing, and doing the rest after a crash d
 
 import abc
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import override
 
 from artray.config import StoreConfig
 from artray.location import Location
@@ -61,6 +63,36 @@ class Hit(NamedTuple):
     processed_at_us: int  # of the record that it is from, microseconds since 1970
     embedding: Floats  # float32[D]
     row: int = -1  # where the index has it, if it says so
+
+
+class Hits(Sequence[Hit]):
+    """What a search found: where the index has it; names and vectors are read when they are looked at.
+
+    Args:
+        rows: int64[N], the nearest first.
+        read: the hits at such rows.
+    """
+
+    def __init__(self, rows: npt.NDArray[np.int64], read: Callable[[npt.NDArray[np.int64]], list[Hit]]) -> None:
+        self.rows, self._read = rows, read
+
+    @functools.cached_property
+    def _hits(self) -> list[Hit]:
+        return self._read(self.rows)
+
+    @override
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Hit]: ...
+
+    @override
+    def __getitem__(self, at: int | slice) -> Hit | list[Hit]:
+        return self._hits[at]
 
 
 class Index(abc.ABC):
@@ -111,7 +143,7 @@ class Index(abc.ABC):
         """
 
     @abc.abstractmethod
-    def search(self, query: Floats, limit: int, chosen: Any = None) -> list[Hit]:
+    def search(self, query: Floats, limit: int, chosen: Any = None) -> Sequence[Hit]:
         """The vectors nearest to an embedding float32[D], the nearest first, approximately.
 
         Args:
