@@ -142,7 +142,7 @@ def unique(first: Ints, second: Ints, turn: Ints) -> Pairs:
 def project(matrix: NDArray[Any]) -> Floats:
     """float32[N, d] of unit norm: the principal components of embeddings floating[N, D], d the lesser of D and 128.
 
-    ``matrix`` may be a file (numpy.memmap): it is read some rows at a time. Rows of zeros stay such.
+    ``matrix`` may be a file (numpy.memmap): it is read some rows at a time.
     """
     rows = np.sort(np.random.default_rng(0).permutation(len(matrix))[:SAMPLE_ROWS])
     sample = np.asarray(matrix[rows], np.float32)

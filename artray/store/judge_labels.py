@@ -94,6 +94,8 @@ def judge(
         raise ConfigError(f"-k: expected 1 to {similar.MAX_K}, got {question.k}")
     if question.most is not None and question.most < 1:
         raise ConfigError(f"--queries: expected at least 1, got {question.most}")
+    if "objects" in (question.same_work, question.clusters):
+        raise ConfigError("--same-work and --clusters: expected what a work has one of, got objects")
     holders = {part: similar.source(store, part) for method in methods for part in method.split("+")}
     works = _works(store, question, [*holders.values()])
     judged: dict[str, Labelled] = {}

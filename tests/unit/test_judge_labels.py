@@ -143,6 +143,7 @@ def test_works_without_an_embedding_by_each_method_are_left_out(tmp_path: Path) 
         (["embedding"], Question("genre", clusters="metadata.x"), "metadata.x: expected one of"),
         (["embedding"], Question("genre", asked=("knd=a",)), "--where knd: expected a key of the metadata"),
         (["embedding"], Question("objects"), "objects: expected works that share it, got none"),
+        (["embedding"], Question("genre", clusters="objects"), "expected what a work has one of, got objects"),
         (["embedding"], Question("genre", k=0), "-k: expected 1 to 1000, got 0"),
         (["embedding"], Question("genre", most=0), "--queries: expected at least 1, got 0"),
     ],
