@@ -138,12 +138,13 @@ class _Asked:
     @cached_property
     def _found(self) -> dict[str, list[tuple[str, float]]]:
         """The first ``k`` works like each query, equal ones in the order of image_id."""
-        there, metric = embedded.image_ids(self.holder), metric_of(self.holder)
+        records, metric = Records.open(self.holder), metric_of(self.holder.embedding)
+        there = embedded.image_ids(records)
         if missing := [query for query in self.queries if query not in there]:
             raise ConfigError(f"{missing[0]}: has no embedding in {self.holder.uri}; name another query")
-        vectors = embedded.matrix(self.holder, self.queries)
+        vectors = embedded.matrix(records, self.queries)
         best: dict[str, list[tuple[float, str]]] = {query: [] for query in self.queries}
-        for names, matrix in embedded.parts(self.holder, there & self.among):
+        for names, matrix in embedded.parts(records, there & self.among):
             row = {name: place for place, name in enumerate(names)}
             own = np.array([row.get(query, -1) for query in self.queries])
             near = blockwise.nearest(vectors, matrix, self.k, metric, own)

@@ -96,7 +96,8 @@ def judge(
         raise ConfigError(f"--queries: expected at least 1, got {question.most}")
     if "objects" in (question.same_work, question.clusters):
         raise ConfigError("--same-work and --clusters: expected what a work has one of, got objects")
-    holders = {part: similar.source(store, part) for method in methods for part in method.split("+")}
+    names = dict.fromkeys(part for method in methods for part in method.split("+"))
+    holders = {name: Records.open(similar.source(store, name)) for name in names}
     works = _works(store, question, [*holders.values()])
     judged: dict[str, Labelled] = {}
     for method in methods:
@@ -118,13 +119,15 @@ def judge(
     }
 
 
-def _judged(holders: Sequence[Store], works: Works, question: Question) -> Labelled:
+def _judged(holders: Sequence[Records], works: Works, question: Question) -> Labelled:
     """One method, or the fusion of several."""
     told: dict[str, Any] = {"candidates": works.candidates, "works": works.same, "clusters": works.clusters}
     told |= {"k": question.k, "seed": question.seed}
     if len(holders) == 1:
         matrix = embedded.matrix(holders[0], works.names)
-        return labelled.judge(matrix, works.labels, metric_of(holders[0]), queries=works.queries, **told)
+        return labelled.judge(
+            matrix, works.labels, metric_of(holders[0].store.embedding), queries=works.queries, **told
+        )
     if len(works.queries) * len(works.candidates) > FUSED_CELLS:
         raise ConfigError(
             f"--queries: expected at most {FUSED_CELLS // len(works.candidates):,} where methods are fused, of "
@@ -133,13 +136,13 @@ def _judged(holders: Sequence[Store], works: Works, question: Question) -> Label
     return labelled.judge_rankings(_fused(holders, works), works.queries, works.labels, **told)
 
 
-def _fused(holders: Sequence[Store], works: Works) -> Ints:
+def _fused(holders: Sequence[Records], works: Works) -> Ints:
     """int64[Q, C]: the rows of all candidates, by the sum of reciprocal ranks."""
     sums = np.zeros((len(works.queries), len(works.candidates)))
     columns = np.arange(len(works.candidates))
     for holder in holders:
         matrix = embedded.matrix(holder, works.names)
-        compare = blockwise.closeness(metric_of(holder), matrix[works.candidates])
+        compare = blockwise.closeness(metric_of(holder.store.embedding), matrix[works.candidates])
         for part, close in blockwise.blocks(matrix[works.queries], compare):
             order = blockwise.ranking(close, works.queries[part, None] == works.candidates)
             ranks = np.empty(order.shape)
@@ -149,7 +152,7 @@ def _fused(holders: Sequence[Store], works: Works) -> Ints:
     return fused
 
 
-def _works(store: Store, question: Question, holders: Sequence[Store]) -> Works:
+def _works(store: Store, question: Question, holders: Sequence[Records]) -> Works:
     """What there is to judge by, of the works that have an embedding by each method."""
     records = Records.open(store)
     there = [embedded.image_ids(holder) for holder in holders]

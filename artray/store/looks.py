@@ -14,6 +14,7 @@ from artray.retrieve.duplicates import Works
 from artray.retrieve.hashing import SIDE_PX, spectra
 from artray.store import views
 from artray.store.records import Records
+from artray.store.searching import same_as
 from artray.store.vectors import matrix_of
 
 Tell: TypeAlias = Callable[[str, int, int], None]
@@ -60,7 +61,7 @@ class _Arrays:
     def __init__(self, records: Records, folder: Path) -> None:
         self.folder, self.rows = folder, max(records.count(), 1)
         described = records.store.embedding
-        self.maker = f"{described['card']}@{described['fingerprint']}" if described else None
+        self.maker = same_as(described).maker
         self.dim = int(described.get("dimension", 0))
         self.image_ids: list[str] = []
         self.thumbnails = np.memmap(folder / "thumbnails", np.uint8, "w+", shape=(self.rows, SIDE_PX, SIDE_PX))

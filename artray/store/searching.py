@@ -2,8 +2,8 @@
 
 import functools
 import heapq
-from collections.abc import Collection, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from artray.store.find import Filters
 from artray.store.layout import Store
 from artray.store.records import Records
 from artray.store.similar import Query, Scored, best, one_vector
-from artray.store.vectors import Floats, Hit, Index, embeddings, matrix_of, metric_of
-
-BATCH_ROWS: Final = 4_096
+from artray.store.vectors import Floats, Hit, Index, embeddings, matrices, metric_of
 
 
 class Search:
@@ -39,8 +37,8 @@ class Search:
         self.places: dict[str, tuple[int, int]] = {}  # file and row of records that were looked at on the way
         self.proposed: dict[str, Floats] = {}  # embeddings that the index had, likewise
         self.embedded = records if source == records.store else Records.open(source)
-        self.metric = metric_of(source)
-        self.card, self.same = source.embedding.get("card", ""), same_as(source)
+        described = source.embedding
+        self.metric, self.card, self.same = metric_of(described), described.get("card", ""), same_as(described)
 
     @functools.cached_property
     def connection(self) -> views.Connection:
@@ -82,9 +80,8 @@ class Search:
         if not names:
             return vector
         found = {name: self.proposed[name] for name in names if name in self.proposed}
-        for batch in embeddings(self.embedded, {*names} - found.keys()) if len(found) < len(names) else ():
-            there, matrix = matrix_of(batch, len(vector))
-            found |= dict(zip(batch["image_id"].filter(there).to_pylist(), matrix, strict=True))
+        for there, matrix in matrices(self.embedded, len(vector), {*names} - found.keys()):
+            found |= dict(zip(there, matrix, strict=True))
         try:
             return queries.expanded(vector, np.stack([found[name] for name in names]), metric=self.metric)
         except ValueError as error:
@@ -168,7 +165,7 @@ class Search:
         """The most similar of all records that pass the filters; embeddings of another length have no score."""
         passing = self._passing() - {*excluded}
         kept: list[tuple[float, str]] = []
-        for names, matrix in self._matrices(len(vector)) if passing else ():
+        for names, matrix in matrices(self.embedded, len(vector)) if passing else ():
             there = np.flatnonzero(np.fromiter((name in passing for name in names), bool, len(names)))
             rough = _rough(self.metric, matrix, vector)[there]
             first = there[np.argsort(-rough, kind="stable")[: candidates(k)]]
@@ -185,12 +182,6 @@ class Search:
             left_out = f"{others:,} works made with another model are left out (artray process makes them anew)"
             self.note = "; ".join(dict.fromkeys(filter(None, [self.note, left_out])))
         return {name for name, comparable in rows if comparable}
-
-    def _matrices(self, dim: int) -> Iterator[tuple[list[str], Floats]]:
-        """Names and embeddings float32[N, dim] of all records, some at a time."""
-        for batch in views.batches(self.embedded, ["image_id", "embedding"], BATCH_ROWS):
-            there, matrix = matrix_of(batch, dim)
-            yield batch["image_id"].filter(there).to_pylist(), matrix
 
 
 def _define(connection: views.Connection, method: Records | None) -> None:
@@ -237,9 +228,8 @@ class Same(NamedTuple):
         return self.models in (None, models)
 
 
-def same_as(store: Store) -> Same:
-    """Which embeddings can be compared with those of the model that the store has now."""
-    described = store.embedding
+def same_as(described: Mapping[str, Any]) -> Same:
+    """Which embeddings can be compared with those of the model that a store describes as its own."""
     return Same(maker=f"{described['card']}@{described.get('fingerprint')}") if described.get("card") else Same()
 
 

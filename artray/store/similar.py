@@ -56,8 +56,7 @@ def source(store: Store, method: str | None) -> Store:
     Raises:
         ConfigError: it has no such method.
     """
-    own = store.embedding
-    if method in (None, METHOD, own.get("card")):
+    if method in (None, METHOD) or method == store.embedding.get("card"):
         return store
     known = store.methods()
     if method not in known:

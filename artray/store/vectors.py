@@ -16,7 +16,7 @@ import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,9 @@ Progress = Callable[[int, int], None]
 FORMAT: Final = 2
 LOCK: Final = "LOCK"
 BATCH_ROWS: Final = 1_000
+COMPARED_ROWS: Final = 4_096
+"""So many embeddings are in memory at a time where all are compared."""
+
 LITE_ROWS: Final = 20_000
 """More vectors than this are not left to Milvus Lite, whose every search goes through all keys; see docs/search.md."""
 
@@ -114,7 +117,7 @@ class Index(abc.ABC):
     def __init__(self, store: Store) -> None:
         self.store = store
         self.folder = Location(str(store.vectors_path))
-        self.metric = metric_of(store)
+        self.metric = metric_of(store.embedding)
         self._lag: tuple[Any, int] | None = None  # for a version of the records and of what is marked
         self._held: tuple[Any, dict[str, Any]] = (None, {})  # index.json, and when it was written
 
@@ -294,9 +297,9 @@ def configured(store: Store) -> StoreConfig:
     return StoreConfig.reported(runs[-1].get("profile", {}).get("store", {})) if runs else StoreConfig()
 
 
-def metric_of(store: Store) -> str:
-    """How the store's embeddings are compared; see artray.retrieve.metrics."""
-    return str(store.embedding.get("metric", "cosine"))
+def metric_of(described: Mapping[str, Any]) -> str:
+    """How embeddings that a store describes so are compared; see artray.retrieve.metrics."""
+    return str(described.get("metric", "cosine"))
 
 
 def opened(store: Store, records: Records | None = None, cfg: StoreConfig | None = None) -> Index:
@@ -330,6 +333,16 @@ def embeddings(records: Records, image_ids: set[str]) -> Iterator[pa.Table]:
     """image_id, processed_at, type, genre, objects and embedding of these images, at most BATCH_ROWS at a time."""
     columns = ["image_id", "processed_at", "type", "genre", "objects", "embedding"]
     return views.batches(records, columns, BATCH_ROWS, image_ids)
+
+
+def matrices(records: Records, dim: int, image_ids: set[str] | None = None) -> Iterator[tuple[list[str], Floats]]:
+    """Names and embeddings float32[n, dim] of all records, or of these images, some at a time.
+
+    What has no embedding, or one of another length, is left out.
+    """
+    for batch in views.batches(records, ["image_id", "embedding"], COMPARED_ROWS, image_ids):
+        there, matrix = matrix_of(batch, dim)
+        yield batch["image_id"].filter(there).to_pylist(), matrix
 
 
 def matrix_of(batch: pa.Table, dim: int) -> tuple[pa.ChunkedArray, Floats]:
