@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -184,11 +185,9 @@ def labels(
     question = judge_labels.Question(
         label, same_work, clusters, tuple(ask or ()), tuple(among or ()), others, queries, k, seed
     )
-    opened = layout.open_store(store)
+    opened, asked = layout.open_store(store), method or ("embedding",)
     with reporter() as told:
-        found = judge_labels.judge(
-            opened, method or ("embedding",), question, lambda name: told.phase(f"judging {name}")
-        )
+        found = judge_labels.judge(opened, asked, question, lambda name: told.phase(f"judging {name}"))
     if as_json:
         return print_json(found)
     _print_labelled(found)
@@ -201,8 +200,7 @@ def _print_labelled(told: dict[str, Any]) -> None:
     names = ["map", f"p@{told['k']}", f"ndcg@{told['k']}", "hit@1", f"hit@{told['k']}"]
     rows = [[method, *(_interval(found[name], 3) for name in names)] for method, found in told["methods"].items()]
     parts: list[Any] = [console.table(["method", "mAP", f"P@{told['k']}", f"nDCG@{told['k']}", *names[3:]], rows)]
-    if pairs := [_pair(row, row["measure"]) for row in told["comparisons"]]:
-        parts.append(console.table(["", "first", "second", "first - second", "95 %", "p", "p (Holm)"], pairs))
+    parts += _comparisons(told, {row["measure"]: row["measure"] for row in told["comparisons"]})
     alone = f"; {told['without_relevant']:,} more have none to find" if told["without_relevant"] else ""
     print_parts(*parts, f"{told['queries']:,} queries among {told['works']:,} works, by {told['label']}{alone}")
 
@@ -232,24 +230,27 @@ def _save_sheets(made: "Campaign", folder: Path) -> list[str]:
 def _print_scores(told: dict[str, Any]) -> None:
     from artray import console
 
-    parts, titles = list[Any](), dict(SHOWN)
+    parts: list[Any] = []
     if told["methods"]:
         rows = [
             [method, *(_interval(measures[name]) for name, _ in SHOWN)] for method, measures in told["methods"].items()
         ]
         parts.append(console.table(["method", *(title for _, title in SHOWN)], rows))
-    pairs = [_pair(row, titles[row["measure"]]) for row in told["comparisons"] if row["measure"] in COMPARED]
-    if pairs:
-        columns = ["", "first", "second", "first - second", "95 %", "p", "p (Holm)"]
-        parts.append(console.table(columns, pairs))
+    parts += _comparisons(told, {name: title for name, title in SHOWN if name in COMPARED})
     print_parts(*parts, *_notes(told))
 
 
-def _pair(row: dict[str, Any], title: str) -> list[str]:
-    """A line of the table of comparisons."""
-    bounds = f"{row['low']:+.3f} to {row['high']:+.3f}"
-    chances = [f"{row[name]:.3f}" if row[name] >= 0.0005 else "<0.001" for name in ("p", "p_holm")]
-    return [title, row["first"], row["second"], f"{row['difference']:+.3f}", bounds, *chances]
+def _comparisons(told: dict[str, Any], titles: Mapping[str, str]) -> list[Any]:
+    """The table of methods compared in pairs, by the measures that have a title; none where there are no pairs."""
+    from artray import console
+
+    rows = []
+    for row in (row for row in told["comparisons"] if row["measure"] in titles):
+        bounds = f"{row['low']:+.3f} to {row['high']:+.3f}"
+        chances = [f"{row[name]:.3f}" if row[name] >= 0.0005 else "<0.001" for name in ("p", "p_holm")]
+        between = [row["first"], row["second"], f"{row['difference']:+.3f}", bounds]
+        rows.append([titles[row["measure"]], *between, *chances])
+    return [console.table(["", "first", "second", "first - second", "95 %", "p", "p (Holm)"], rows)] if rows else []
 
 
 def _notes(told: dict[str, Any]) -> list[str]:

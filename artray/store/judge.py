@@ -47,8 +47,7 @@ def start(
     Raises:
         ConfigError: no or unknown methods, no works, fewer of them than results, or queries that are not there.
     """
-    if not methods or len(set(methods)) < len(methods):
-        raise ConfigError(f"--method: expected one or more different methods, got {', '.join(methods) or 'none'}")
+    similar.check_methods(methods)
     holders = {method: similar.source(store, method) for method in methods}
     works = _works(store)
     if k < 1 or len(works) <= k:

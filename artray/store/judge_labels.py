@@ -88,8 +88,7 @@ def judge(
     Raises:
         ConfigError: unknown methods or labels, or nothing to judge by.
     """
-    if not methods or len(set(methods)) < len(methods):
-        raise ConfigError(f"--method: expected one or more different methods, got {', '.join(methods) or 'none'}")
+    similar.check_methods(methods)
     if not 1 <= question.k <= similar.MAX_K:
         raise ConfigError(f"-k: expected 1 to {similar.MAX_K}, got {question.k}")
     if question.most is not None and question.most < 1:

@@ -67,6 +67,12 @@ def source(store: Store, method: str | None) -> Store:
     return store.method(str(method))
 
 
+def check_methods(methods: Sequence[str]) -> None:
+    """Raises ConfigError where there are no methods to compare, or one is there twice."""
+    if not methods or len(set(methods)) < len(methods):
+        raise ConfigError(f"--method: expected one or more different methods, got {', '.join(methods) or 'none'}")
+
+
 def similar(
     store: Store,
     query: Query,
