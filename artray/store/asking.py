@@ -77,7 +77,7 @@ def answer(store: Store, question: Question, indexes: Mapping[str, Index] = NONE
     if bool(question.like or question.words) == bool(question.colours):
         raise ConfigError("query: expected pictures or --words, or else --colour")
     records = Records.open(store)
-    known = _known(records, [*question.like, *question.unlike])
+    known = find.pictured(records, [*question.like, *question.unlike])
     asked = [_asked(store, question, method, known) for method in question.asked_methods]
     several = len(asked) > 1
     k, offset = (_depth(question), 0) if several else (question.k, question.offset)
@@ -140,16 +140,6 @@ def _fused(answers: Sequence[Similar], question: Question) -> Similar:
     ]
     notes = dict.fromkeys(each.note for each in answers if each.note)
     return Similar("image", "+".join(each.method for each in answers), works, "; ".join(notes))
-
-
-def _known(records: Records, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The records of those that are images of the store."""
-    if not names:
-        return {}
-    with views.opened(records) as connection:
-        statement = "SELECT image_id, uri, version FROM stored WHERE list_contains(?, image_id)"
-        rows = find.works(connection, statement, [list(names)])
-    return {row["image_id"]: row for row in rows}
 
 
 def _query(holder: Store, name: str, known: Mapping[str, dict[str, Any]], region: Sequence[float] | None) -> Query:

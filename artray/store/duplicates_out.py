@@ -99,10 +99,8 @@ def save_table(groups: Sequence[dict[str, Any]], out: Path) -> None:
 def _cells(store: Store, groups: Sequence[dict[str, Any]]) -> list[sheet.Cell]:
     """A row of the sheet per group: its representative and the first others; no picture where it cannot be read."""
     shown = [(group, work) for group in groups for work in group["works"][: sheet.COLUMNS]]
-    with views.opened(Records.open(store)) as connection:
-        statement = "SELECT image_id, uri, version FROM stored WHERE image_id IN (SELECT unnest(?))"
-        rows = find.works(connection, statement, [[work["image_id"] for _, work in shown]])
-    records, reader = {row["image_id"]: row for row in rows}, pictures.Pictures(store)
+    records = find.pictured(Records.open(store), [work["image_id"] for _, work in shown])
+    reader = pictures.Pictures(store)
     cells = []
     for group, work in shown:
         try:

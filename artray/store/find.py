@@ -214,6 +214,16 @@ def works(connection: views.Connection, statement: str, parameters: Sequence[Any
     return [{name: views.plain(value) for name, value in row.items()} for row in rows]
 
 
+def pictured(records: Records, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Of those of the names that are images of a store what their pictures are read by: image_id, uri and version."""
+    wanted = list(names)
+    if not wanted:
+        return {}
+    statement = "SELECT image_id, uri, version FROM stored WHERE list_contains(?, image_id)"
+    with views.opened(records) as connection:
+        return {row["image_id"]: row for row in works(connection, statement, [wanted])}
+
+
 def one(connection: views.Connection, statement: str, parameters: Sequence[Any] = ()) -> Any:
     """The only value of a statement."""
     return views.fetched(connection, statement, parameters)[0][0]

@@ -169,9 +169,7 @@ class Gallery:
 
     def __init__(self, store: Store, campaign: Campaign, side_px: int = results_shown.PAIR_PX) -> None:
         names = sorted({name for task in campaign.pooled for name in task})
-        statement = "SELECT image_id, uri, version FROM stored WHERE list_contains(?, image_id)"
-        with views.opened(Records.open(store)) as connection:
-            self.records = {row["image_id"]: row for row in find.works(connection, statement, [names])}
+        self.records = find.pictured(Records.open(store), names)
         if missing := [name for name in names if name not in self.records]:
             raise ConfigError(f"{missing[0]}: expected a work of {store.uri}, got none; the campaign is of another one")
         self.pictures, self.side_px, self.failed = Pictures(store), side_px, dict[str, str]()
