@@ -273,6 +273,14 @@ def check_detectors(loaded: Iterable[Card]) -> None:
             raise ConfigError(f"detect.cards: expected cards of detectors, got {card.name!r}")
 
 
+def check_unchanged(card: Card, fingerprint: str | None, owner: str, remedy: str) -> None:
+    """Raises ConfigError where a card is not the one, by its fingerprint, that ``owner`` was made with."""
+    if fingerprint != card.fingerprint():
+        raise ConfigError(
+            f"{owner}: {card.name}: fingerprint: expected {card.fingerprint()}, as it is, got {fingerprint}; {remedy}"
+        )
+
+
 def check_embedder(card: Card) -> None:
     """The card must make embeddings: a retrieval method, or a classifier that yields them.
 

@@ -148,11 +148,8 @@ def _source(detector: Detector, device: str) -> Source:
     described = cards.load(detector.card)
     if described.task != "detect":
         raise ConfigError(f"detectors: expected cards of detectors, got {described.name!r} of task {described.task}")
-    if detector.fingerprint != described.fingerprint():
-        raise ConfigError(
-            f"detectors: {described.name}: fingerprint: expected {described.fingerprint()}, as it is, got "
-            f"{detector.fingerprint}; features of one detector are none of another: give it a card of another name"
-        )
+    remedy = "features of one detector are none of another: give it a card of another name"
+    cards.check_unchanged(described, detector.fingerprint, "detectors", remedy)
     model = registry.build(described, device)
     if not isinstance(model, Layered):
         raise ConfigError(

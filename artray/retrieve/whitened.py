@@ -170,11 +170,8 @@ def _inner(settings: Settings, owner: str) -> Card:
         cards.check_embedder(inner)
     except ConfigError as error:
         raise ConfigError(f"{owner}: settings: {error}") from error
-    if settings.fingerprint != inner.fingerprint():
-        raise ConfigError(
-            f"{owner}: settings: {inner.name}: fingerprint: expected {inner.fingerprint()}, as it is, got "
-            f"{settings.fingerprint}; the axes of one model are none of another: learn them anew, under another name"
-        )
+    remedy = "the axes of one model are none of another: learn them anew, under another name"
+    cards.check_unchanged(inner, settings.fingerprint, f"{owner}: settings", remedy)
     return inner
 
 
