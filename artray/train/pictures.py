@@ -14,6 +14,7 @@ from artray.config import Views
 from artray.errors import ConfigError, TransientError
 from artray.models.cards import Input
 from artray.train import transforms
+from artray.train.devices import sent
 from artray.train.epochs import Epoch, Ints
 from artray.train.profile import TrainProfile, WorkersConfig
 from artray.train.sampling import Share, in_order
@@ -42,8 +43,8 @@ class Pictures:
             images = self._ready(batch)
             if epoch.mix is not None:
                 parts = epoch.mix.parts[share.positions]
-                own, other = (torch.from_numpy(each).to(images)[:, None, None, None] for each in (parts, 1 - parts))
-                images = own * images[:, 0] + other * images[:, 1]
+                own = sent(torch.from_numpy(parts).to(images.dtype), images.device)[:, None, None, None]
+                images = own * images[:, 0] + (1 - own) * images[:, 1]
             yield images.to(self.dtype)
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
@@ -61,7 +62,7 @@ class Pictures:
 
     def _ready(self, batch: Tensor) -> Tensor:
         """float32[..., 3, S, S] on the worker's device, of uint8[..., S, S, 3]."""
-        return self.normalise(batch.to(self.device, non_blocking=True))
+        return self.normalise(sent(batch, self.device))
 
 
 def loaded(

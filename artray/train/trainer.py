@@ -9,6 +9,7 @@ from torch import Tensor
 
 from artray.metrics import classification as metrics
 from artray.train import epochs, losses
+from artray.train.devices import sent
 from artray.train.epochs import Epoch, Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.loop import Floats, Loop, Shown
@@ -80,14 +81,14 @@ class Trainer(Loop):
             outputs = self.parallel(images)
         parts: list[tuple[Ints, Tensor | None]] = [(share.positions, None)]
         if epoch.mix is not None:
-            own = torch.from_numpy(epoch.mix.parts[share.positions]).to(self.device)
+            own = sent(torch.from_numpy(epoch.mix.parts[share.positions]), self.device)
             parts = [(share.positions, own), (epoch.mix.positions[share.positions], 1 - own)]
         total = torch.zeros((), device=self.device)
         for name, cfg in self.profile.heads.items():
             logits = outputs[name]
             logits = logits.float() if logits.dtype is torch.bfloat16 else logits
             for positions, part in parts:
-                ids = torch.from_numpy(epoch.labels[name][positions]).to(self.device)
+                ids = sent(torch.from_numpy(epoch.labels[name][positions]), self.device)
                 loss = self._head_loss(name, logits, ids, part)
                 total = total + cfg.weight * loss
         return total if self.colour is None else self._with_colour(total, outputs[COLOUR], self.colour.truth(images))
@@ -176,7 +177,7 @@ class Trainer(Loop):
 
     def on_device(self, images: Tensor) -> Tensor:
         """Pictures in the order of memory that convolutions like best, which a GPU changes itself."""
-        moved = images.to(self.device, non_blocking=True)
+        moved = sent(images, self.device)
         return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 

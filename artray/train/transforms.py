@@ -5,8 +5,9 @@ Pictures stay bytes until they are where the network is: a fourth of what floats
 What an image looks like in an epoch depends on seed, epoch and its position in the epoch alone, so a run shows the same
 pictures on one worker and on many, and a resumed one the same as one that was never interrupted.
 
-The operations are those of torchvision.transforms.v2 on PIL images, which is what the report used. A picture is resized
-as the pipeline does it (:mod:`artray.classify.inputs`), for what is trained on must look like what is classified.
+Crops are those of torchvision.transforms.v2 on tensors of bytes; what comes after them, on PIL images, which is what
+the report used. A picture is resized as the pipeline does it (:mod:`artray.classify.inputs`), for what is trained on
+must look like what is classified.
 """
 
 import colorsys
@@ -98,15 +99,20 @@ class Training:
             seed: integers >= 0; the same ones give the same.
         """
         if self.crop.kind == "none":
-            picture = Pillow.fromarray(inputs.square(image, self.spec))
+            whole = inputs.square(image, self.spec)
         else:
             inner = _without_border(image, BORDER_PX) if self.crop.kind == "random_borderless" else image
             edge_px = self._edge_px()
-            picture = Pillow.fromarray(inner if edge_px is None else inputs.resized(inner, edge_px, self.crop.edge))
+            whole = inner if edge_px is None else inputs.resized(inner, edge_px, self.crop.edge)
+        pixels = torch.from_numpy(np.require(whole, requirements="W")).permute(2, 0, 1)
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which keeps a stack trace for every GPU that is not in use yet
             torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
-            for operation in (self._cut, *self._augment):
+            square: Image = self._cut(pixels).permute(1, 2, 0).contiguous().numpy()
+            if not self._augment:
+                return square
+            picture = Pillow.fromarray(square)
+            for operation in self._augment:
                 picture = operation(picture)
         return np.asarray(picture)
 
