@@ -1,10 +1,11 @@
-"""Which cell learns which object: SimOTA, for one image at a time, and which of its cells may learn "nothing here".
+"""Which cell learns which object: SimOTA, for all images of a batch at once, and which may learn "nothing here".
 
 Data sets name different things. Where a set boxed persons only, a cow in its pictures is no background; where it calls
 every saint a person, a person box does not deny a saint. So every image says what its source looked for
 (:class:`Truth`), and only what it can deny is denied.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -51,30 +52,71 @@ class Truth(NamedTuple):
     """float[K, 4], regions in which nothing is denied: crowds, and objects too hard to make out."""
 
 
+class BatchTruth(NamedTuple):
+    """What is known of N images, side by side: M objects and K regions in all; see :class:`Truth`."""
+
+    boxes_xyxy: Tensor
+    """float[M, 4]."""
+    class_ids: Tensor
+    """int64[M]."""
+    image_ids: Tensor
+    """int64[M], below N: whose object it is."""
+    labelled: Tensor
+    """bool[N, C]."""
+    told: Tensor
+    """bool[N, C]."""
+    ignored_xyxy: Tensor
+    """float[K, 4]."""
+    ignored_ids: Tensor
+    """int64[K], below N."""
+
+    def moved(self, device: torch.device) -> "BatchTruth":
+        """On a device."""
+        return BatchTruth(*(each.to(device, non_blocking=True) for each in self))
+
+
+def together(truths: Sequence[Truth]) -> BatchTruth:
+    """The truths of a batch's images, at least one, in one."""
+    boxes, class_ids, labelled, told, regions = zip(*truths, strict=True)
+    numbers = torch.arange(len(truths))
+    return BatchTruth(
+        torch.cat(boxes),
+        torch.cat(class_ids),
+        numbers.repeat_interleave(torch.tensor([len(each) for each in boxes])),
+        torch.stack(labelled),
+        torch.stack(told),
+        torch.cat(regions),
+        numbers.repeat_interleave(torch.tensor([len(each) for each in regions])),
+    )
+
+
 class Assigned(NamedTuple):
-    """What each of the A cells is to learn."""
+    """What each of the A cells of N images is to learn."""
 
     truth_ids: Tensor
-    """int64[A], indices into the truth; -1 for background."""
+    """int64[N, A], which of the M objects; -1 for background."""
     ious: Tensor
-    """float[A] in [0, 1], of each cell's predicted box with its object; 0 for background."""
+    """float[N, A] in [0, 1], of each cell's predicted box with its object; 0 for background."""
 
 
-def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union, float[N, M] in [0, 1], of boxes float[N, 4] and float[M, 4]; 0 where both have no area.
+def each_iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Intersection over union, float[M, A] in [0, 1], of each box float[M, 4] with those of its row, float[M, A, 4].
 
-    >>> pairwise_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [5, 5, 5, 5]])).tolist()
+    It is 0 where both have no area.
+
+    >>> each_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[[1.0, 0, 3, 2], [5, 5, 5, 5]]])).tolist()
     [[0.3333333432674408, 0.0]]
     """
-    shared = _shared(a, b)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(dim=-1) for boxes in (a, b)]
-    return shared / (areas[0][:, None] + areas[1][None, :] - shared).clamp(min=TINY)
+    shared = _shared(boxes_xyxy, others_xyxy)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(dim=-1) for boxes in (boxes_xyxy[:, None], others_xyxy)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=TINY)
 
 
-def _shared(a: Tensor, b: Tensor) -> Tensor:
-    """The area that every box of float[N, 4] shares with every one of float[M, 4]: float[N, M]."""
-    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
-    return sides.clamp(min=0).prod(dim=-1)
+def _shared(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """The area that each box of float[M, 4] shares with those of its row, float[M, A, 4]: float[M, A]."""
+    low = torch.maximum(boxes_xyxy[:, None, :2], others_xyxy[..., :2])
+    high = torch.minimum(boxes_xyxy[:, None, 2:], others_xyxy[..., 2:])
+    return (high - low).clamp(min=0).prod(dim=-1)
 
 
 def near(cells: Grid, boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,67 +131,88 @@ def near(cells: Grid, boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     return inside | about, inside & about
 
 
-def class_costs(objectness: Tensor, classes: Tensor, class_ids: Tensor, told: Tensor) -> Tensor:
-    """Binary cross-entropy of each cell's scores with each object's class, summed over classes: float[T, A].
+def class_costs(objectness: Tensor, classes: Tensor, truth: BatchTruth) -> Tensor:
+    """Binary cross-entropy of each cell's scores with each object's class, summed over classes: float[M, A].
 
-    A score is the square root of objectness times class score; classes that are not told apart do not count.
+    A score is the square root of objectness times class score; classes that are not told apart do not count, but for
+    those of the image's own objects.
 
     Args:
-        objectness: float[A], logits.
-        classes: float[A, C], logits.
-        class_ids: int64[T].
-        told: bool[C]; the objects' own classes count in any case.
+        objectness: float[N, A], logits.
+        classes: float[N, A, C], logits.
+        truth: of the N images, M objects.
     """
-    log_score = (functional.logsigmoid(classes) + functional.logsigmoid(objectness)[:, None]) / 2
+    log_score = (functional.logsigmoid(classes) + functional.logsigmoid(objectness)[..., None]) / 2
     log_score = log_score.clamp(min=LOG_MIN)
     log_rest = torch.log1p(-log_score.exp().clamp(max=1 - 1e-6))
-    counted = told.index_fill(0, class_ids, True)
-    denied = -(log_rest * counted).sum(dim=1)  # every class, as if the cell showed none
-    return denied[None] + (log_rest - log_score).T[class_ids]
+    counted = truth.told.index_put(
+        (truth.image_ids, truth.class_ids), torch.ones_like(truth.class_ids, dtype=torch.bool)
+    )
+    denied = -(log_rest * counted[:, None]).sum(dim=-1)  # every class, as if the cell showed none
+    return denied[truth.image_ids] + (log_rest - log_score)[truth.image_ids, :, truth.class_ids]
 
 
 @torch.no_grad()
-def assign(boxes_xyxy: Tensor, objectness: Tensor, classes: Tensor, cells: Grid, truth: Truth) -> Assigned:
+def assign(boxes_xyxy: Tensor, objectness: Tensor, classes: Tensor, cells: Grid, truth: BatchTruth) -> Assigned:
     """SimOTA: every object gets the cells that predict it at the least cost, as many as predict it well already.
 
     That many is the sum of its ten best IoUs, at least 1. A cell wanted by several objects goes to the one that it
     costs least, so an object can end up without any; one beyond the picture always does.
 
     Args:
-        boxes_xyxy: float[A, 4], what the cells predict, pixels of the input.
-        objectness: float[A], logits.
-        classes: float[A, C], logits.
+        boxes_xyxy: float[N, A, 4], what the cells predict, pixels of the input.
+        objectness: float[N, A], logits.
+        classes: float[N, A, C], logits.
         cells: of these A predictions.
-        truth: of the image.
+        truth: of the N images.
 
     Source: Ge et al. 2021, section 2.1 (SimOTA): cost = classes + 3 * (-log IoU), dynamic k from the ten best IoUs.
     """
-    if not len(truth.class_ids):
-        none = torch.full_like(objectness, -1, dtype=torch.int64)
-        return Assigned(none, torch.zeros_like(objectness))
+    count = len(truth.class_ids)
+    if not count:
+        return Assigned(torch.full_like(objectness, -1, dtype=torch.int64), torch.zeros_like(objectness))
     may, should = near(cells, truth.boxes_xyxy)
-    ious = pairwise_iou(truth.boxes_xyxy, boxes_xyxy) * may
-    costs = class_costs(objectness, classes, truth.class_ids, truth.told) - IOU_WEIGHT * (ious + TINY).log()
+    ious = each_iou(truth.boxes_xyxy, boxes_xyxy[truth.image_ids]) * may
+    costs = class_costs(objectness, classes, truth) - IOU_WEIGHT * (ious + TINY).log()
     costs = (costs + OUTSIDE * ~should).masked_fill(~may, torch.inf)
-    most = min(CELLS_MAX, len(objectness))
+    most = min(CELLS_MAX, objectness.shape[1])
     counts = ious.topk(most, dim=1).values.sum(dim=1).long().clamp(min=1)
     least, cheapest = costs.topk(most, dim=1, largest=False)
     wanted = (torch.arange(most, device=costs.device) < counts[:, None]) & least.isfinite()
     owners = torch.zeros_like(may).scatter_(1, cheapest, wanted)
-    owner = costs.masked_fill(~owners, torch.inf).argmin(dim=0)
-    taken = owners.any(dim=0)
-    return Assigned(torch.where(taken, owner, -1), ious.gather(0, owner[None])[0] * taken)
+    owner = _cheapest(costs.masked_fill(~owners, torch.inf), truth.image_ids, len(objectness))
+    taken = owner < count
+    return Assigned(torch.where(taken, owner, -1), ious.gather(0, owner.clamp(max=count - 1)) * taken)
+
+
+def _cheapest(costs: Tensor, image_ids: Tensor, images: int) -> Tensor:
+    """Per image and cell the first of its objects that cost it least: int64[N, A]; M where none costs it finitely.
+
+    Args:
+        costs: float[M, A].
+        image_ids: int64[M], below N.
+        images: N.
+    """
+    at = image_ids[:, None].expand_as(costs)
+    least = costs.new_full((images, costs.shape[1]), torch.inf).scatter_reduce(0, at, costs, "amin")
+    numbers = torch.arange(len(costs), device=costs.device)[:, None]
+    own = torch.where(costs.isfinite() & (costs == least[image_ids]), numbers, len(costs))
+    return own.new_full(least.shape, len(costs)).scatter_reduce(0, at, own, "amin")
 
 
 @torch.no_grad()
-def ignored(boxes_xyxy: Tensor, regions_xyxy: Tensor) -> Tensor:
-    """Which predictions lie in a region in which nothing is denied, by half of their area or more: bool[A].
+def ignored(boxes_xyxy: Tensor, truth: BatchTruth) -> Tensor:
+    """Which predictions lie in a region in which nothing is denied, by half of their area or more: bool[N, A].
 
-    >>> ignored(torch.tensor([[0.0, 0, 4, 4], [3, 0, 9, 4]]), torch.tensor([[0.0, 0, 4, 9]])).tolist()
-    [True, False]
+    Args:
+        boxes_xyxy: float[N, A, 4], what the cells predict.
+        truth: of the N images.
     """
-    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(dim=-1)
-    return (_shared(boxes_xyxy, regions_xyxy) >= 0.5 * areas.clamp(min=TINY)[:, None]).any(dim=1)
+    own = boxes_xyxy[truth.ignored_ids]
+    areas = (own[..., 2:] - own[..., :2]).prod(dim=-1)
+    within = _shared(truth.ignored_xyxy, own) >= 0.5 * areas.clamp(min=TINY)
+    counts = torch.zeros(boxes_xyxy.shape[:2], dtype=torch.int64, device=boxes_xyxy.device)
+    return counts.index_add(0, truth.ignored_ids, within.long()) > 0
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from artray.detect import yolox
-from artray.detect.assign import TINY, Truth, assign, background_weights, ignored
+from artray.detect.assign import TINY, BatchTruth, assign, background_weights, ignored
 from artray.detect.yolox import Grid, Raw
 from artray.train.losses import Total, alone
 
@@ -70,7 +70,7 @@ class Targets(NamedTuple):
 
 def detection_loss(
     levels: Sequence[Tensor],
-    truths: Sequence[Truth],
+    truth: BatchTruth,
     box: BoxLoss = "iou",
     background_min: float = 0.0,
     total: Total = alone,
@@ -79,46 +79,40 @@ def detection_loss(
 
     Args:
         levels: float[N, 5 + C, h, w] each, as the network gives them.
-        truths: of each of the N images.
+        truth: of the N images, on their device.
         box: which loss boxes have.
         background_min: what a cell without object counts at least where not all classes were labelled, in [0, 1].
         total: adds up over workers.
 
     Raises:
-        ValueError: as many truths as images are wanted, or a truth is of another number of classes.
+        ValueError: the truth is of another number of images or classes.
     """
     raw, cells = yolox.gather(levels), yolox.grid(levels)
-    return losses(raw, cells, assigned(raw, cells, truths, background_min), box, total)
+    return losses(raw, cells, assigned(raw, cells, truth, background_min), box, total)
 
 
 @torch.no_grad()
-def assigned(raw: Raw, cells: Grid, truths: Sequence[Truth], background_min: float = 0.0) -> Targets:
+def assigned(raw: Raw, cells: Grid, truth: BatchTruth, background_min: float = 0.0) -> Targets:
     """What every cell is to learn: see :func:`artray.detect.assign.assign` and ``background_weights``.
 
     Raises:
-        ValueError: as many truths as images are wanted, or a truth is of another number of classes.
+        ValueError: the truth is of another number of images or classes.
     """
     images, _, classes = raw.classes.shape
-    if len(truths) != images or any(len(truth.labelled) != classes for truth in truths):
-        got = sorted({len(truth.labelled) for truth in truths})
-        raise ValueError(f"truths: expected {images} of {classes} classes, got {len(truths)} of {got}")
-    weights = background_weights(raw.classes, torch.stack([truth.labelled for truth in truths]), background_min)
+    if truth.labelled.shape != (images, classes):
+        got = "{} of {}".format(*truth.labelled.shape)
+        raise ValueError(f"truth: expected {images} images of {classes} classes, got {got}")
     predicted = yolox.boxes(raw.offsets, cells)
-    parts: list[Targets] = []
-    for image, truth in enumerate(truths):
-        if len(truth.ignored_xyxy):
-            weights[image] *= ~ignored(predicted[image], truth.ignored_xyxy.to(predicted))
-        found = assign(predicted[image], raw.objectness[image], raw.classes[image], cells, truth)
-        at = (found.truth_ids >= 0).nonzero()[:, 0]
-        owners = found.truth_ids[at]
-        class_ids = truth.class_ids[owners]
-        counted = truth.told.expand(len(at), -1).scatter(1, class_ids[:, None], True)
-        image_ids = torch.full_like(at, image)
-        boxes = truth.boxes_xyxy[owners].to(predicted)
-        parts.append(Targets(image_ids, at, boxes, class_ids, found.ious[at], counted, weights[image, None]))
-    targets = Targets(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    targets.objectness_weights[targets.image_ids, targets.cell_ids] = 1
-    return targets
+    known = truth._replace(boxes_xyxy=truth.boxes_xyxy.to(predicted), ignored_xyxy=truth.ignored_xyxy.to(predicted))
+    weights = background_weights(raw.classes, known.labelled, background_min) * ~ignored(predicted, known)
+    found = assign(predicted, raw.objectness, raw.classes, cells, known)
+    image_ids, cell_ids = (found.truth_ids >= 0).nonzero(as_tuple=True)
+    owners = found.truth_ids[image_ids, cell_ids]
+    class_ids = known.class_ids[owners]
+    counted = known.told[image_ids].scatter(1, class_ids[:, None], True)
+    weights[image_ids, cell_ids] = 1
+    ious = found.ious[image_ids, cell_ids]
+    return Targets(image_ids, cell_ids, known.boxes_xyxy[owners], class_ids, ious, counted, weights)
 
 
 def losses(raw: Raw, cells: Grid, targets: Targets, box: BoxLoss = "iou", total: Total = alone) -> Losses:

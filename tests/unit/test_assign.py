@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from artray.detect import assign, yolox
-from artray.detect.assign import Truth
+from artray.detect.assign import Assigned, Truth, together
 from artray.detect.yolox import Grid
 
 ALL = torch.ones(3, dtype=torch.bool)
@@ -26,6 +26,12 @@ def truth(*boxes: tuple[float, ...], class_ids: tuple[int, ...] | None = None, t
     return Truth(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), ids, ALL, told)
 
 
+def assigned(boxes: Tensor, objectness: Tensor, classes: Tensor, grid: Grid, known: Truth) -> Assigned:
+    """Of one image."""
+    found = assign.assign(boxes[None], objectness[None], classes[None], grid, together([known]))
+    return Assigned(found.truth_ids[0], found.ious[0])
+
+
 def random_predictions(seed: int, count: int, classes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes about the cells, objectness and classes."""
     generator = torch.Generator().manual_seed(seed)
@@ -35,7 +41,7 @@ def random_predictions(seed: int, count: int, classes: int = 3) -> tuple[Tensor,
 
 def test_nothing_to_find_is_background_everywhere() -> None:
     grid = cells()
-    found = assign.assign(*random_predictions(0, len(grid.strides)), grid, truth())
+    found = assigned(*random_predictions(0, len(grid.strides)), grid, truth())
     assert (found.truth_ids == -1).all()
     assert (found.ious == 0).all()
     assert found.truth_ids.shape == found.ious.shape == grid.strides.shape
@@ -51,7 +57,7 @@ def test_one_object_gets_as_many_cells_as_predict_it_well() -> None:
     )
     well = [256 + 3 * 8 + 3, 256 + 3 * 8 + 4, 256 + 4 * 8 + 3]
     boxes[well], boxes[256 + 4 * 8 + 4] = perfect, half
-    found = assign.assign(boxes, logits, torch.zeros(count, 3), grid, truth(tuple(perfect.tolist())))
+    found = assigned(boxes, logits, torch.zeros(count, 3), grid, truth(tuple(perfect.tolist())))
     # 1 + 1 + 1 + 1/2 = 3.5: three of them
     assert (found.truth_ids >= 0).nonzero().flatten().tolist() == well
     assert found.ious[well].tolist() == [1, 1, 1]
@@ -60,9 +66,7 @@ def test_one_object_gets_as_many_cells_as_predict_it_well() -> None:
 def test_an_object_that_nothing_predicts_gets_one_cell_near_its_centre() -> None:
     grid = cells()
     count = len(grid.strides)
-    found = assign.assign(
-        torch.zeros(count, 4), torch.zeros(count), torch.zeros(count, 3), grid, truth((40, 40, 44, 44))
-    )
+    found = assigned(torch.zeros(count, 4), torch.zeros(count), torch.zeros(count, 3), grid, truth((40, 40, 44, 44)))
     (chosen,) = (found.truth_ids >= 0).nonzero().flatten().tolist()
     centre = grid.corners_xy[chosen] + grid.strides[chosen] / 2
     # no cell's centre is within these 4 px (that at 44 is on the edge): one less than 2.5 cells off is taken
@@ -71,7 +75,7 @@ def test_an_object_that_nothing_predicts_gets_one_cell_near_its_centre() -> None
 
 def test_an_object_beyond_the_picture_gets_none() -> None:
     grid = cells()
-    found = assign.assign(*random_predictions(1, len(grid.strides)), grid, truth((900, 900, 950, 950)))
+    found = assigned(*random_predictions(1, len(grid.strides)), grid, truth((900, 900, 950, 950)))
     assert (found.truth_ids == -1).all()
 
 
@@ -92,7 +96,7 @@ def test_a_cell_wanted_twice_goes_where_it_costs_less() -> None:
     boxes = torch.tensor([[0.0, 0, 16, 16]]).expand(count, 4).clone()
     logits = torch.full((count, 3), -5.0)
     logits[:, 1] = 5.0
-    found = assign.assign(
+    found = assigned(
         boxes, torch.full((count,), 5.0), logits, grid, truth((0, 0, 16, 16), (0, 0, 16, 16), class_ids=(0, 1))
     )
     assert {*found.truth_ids.tolist()} == {-1, 1}, "the object of the class that cells see takes them all"
@@ -104,20 +108,22 @@ def test_class_costs_are_binary_cross_entropies(told: Tensor) -> None:
     _, objectness, classes = random_predictions(2, len(cells().strides))
     ids = torch.tensor([0, 2, 2])
     scores = (classes.sigmoid() * objectness.sigmoid()[:, None]).sqrt()
+    known = together([truth((0, 0, 9, 9), (0, 0, 9, 9), (0, 0, 9, 9), class_ids=(0, 2, 2), told=told)])
     counted = told.clone()
     counted[ids] = True
     expected = [
         (functional.binary_cross_entropy(scores, torch.eye(3)[i].expand_as(scores), reduction="none") * counted).sum(1)
         for i in ids
     ]
-    got = assign.class_costs(objectness, classes, ids, told)
+    got = assign.class_costs(objectness[None], classes[None], known)
     assert torch.allclose(got, torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_extreme_scores_cost_finitely() -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0]])
+    known = together([truth((0, 0, 9, 9), (0, 0, 9, 9), (0, 0, 9, 9), class_ids=(0, 1, 2))])
     for objectness in (1e4, -1e4):
-        costs = assign.class_costs(torch.tensor([objectness]), logits, torch.tensor([0, 1, 2]), ALL)
+        costs = assign.class_costs(torch.tensor([[objectness]]), logits[None], known)
         assert costs.isfinite().all()
         assert (costs >= -1e-5).all()
         assert int(costs.max()) < assign.OUTSIDE, "less than what keeps cells outside behind"
@@ -138,7 +144,7 @@ def slowly(boxes: Tensor, objectness: Tensor, classes: Tensor, grid: Grid, known
             about = abs(x - (x1 + x2) / 2) < reach and abs(y - (y1 + y2) / 2) < reach
             if not (inside or about):
                 continue
-            iou = float(assign.pairwise_iou(box[None], boxes[cell][None]))
+            iou = float(assign.each_iou(box[None], boxes[cell][None, None]))
             ious.append(iou)
             score = (classes[cell].sigmoid() * objectness[cell].sigmoid()).sqrt()
             asked = functional.one_hot(class_id, len(score)).float()
@@ -159,9 +165,29 @@ def test_the_rule_cell_by_cell(seed: int) -> None:
     # half of the cells of the coarser levels predict an object, so that many are good
     boxes = predicted[0]
     boxes[256::2] = known.boxes_xyxy[torch.arange(len(boxes[256::2])) % 3] + 1
-    found = assign.assign(*predicted, grid, known)
+    found = assigned(*predicted, grid, known)
     assert found.truth_ids.tolist() == slowly(*predicted, grid, known)
     assert int((found.truth_ids >= 0).sum()) > 8
+
+
+def test_images_of_a_batch_do_not_see_each_other() -> None:
+    grid, first, second = cells(), truth((10, 10, 60, 90), (64, 64, 128, 128), class_ids=(0, 1)), truth()
+    third = truth((30, 20, 70, 60), (20, 20, 80, 80), (100, 4, 104, 9), class_ids=(2, 1, 1), told=~ALL)
+    known = [first, second, third]
+    shown = [random_predictions(seed, len(grid.strides)) for seed in range(3)]
+    found = assign.assign(*(torch.stack(column) for column in zip(*shown, strict=True)), grid, together(known))
+    for image, before in enumerate((0, 2, 2)):
+        alone = assigned(*shown[image], grid, known[image])
+        assert found.ious[image].equal(alone.ious)
+        assert found.truth_ids[image].equal(torch.where(alone.truth_ids < 0, -1, alone.truth_ids + before))
+
+
+def test_what_lies_in_a_region_is_not_denied() -> None:
+    boxes = torch.tensor([[[0.0, 0, 4, 4], [3, 0, 9, 4]], [[0, 0, 4, 4], [8, 8, 8, 8]]])
+    known = [truth()._replace(ignored_xyxy=torch.tensor(each).reshape(-1, 4)) for each in ([], [[0.0, 0, 4, 9]])]
+    assert assign.ignored(boxes, together(known)).tolist() == [[False, False], [True, False]]
+    known = [each._replace(ignored_xyxy=torch.tensor([[0.0, 0, 2, 9], [2, 0, 9, 3]])) for each in known]
+    assert assign.ignored(boxes, together(known)).tolist() == [[True, True], [True, False]]
 
 
 # what counts as background

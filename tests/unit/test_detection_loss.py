@@ -7,7 +7,7 @@ from torchvision import ops
 
 from artray.detect import detection_loss as loss
 from artray.detect import yolox
-from artray.detect.assign import Truth
+from artray.detect.assign import Truth, together
 from artray.detect.detection_loss import Losses, Targets, Weights
 
 ALL = torch.ones(2, dtype=torch.bool)
@@ -87,7 +87,7 @@ def test_parts_by_hand() -> None:
 def test_what_cells_are_to_learn() -> None:
     shown, known = levels(), truths(told=torch.tensor([True, False]))
     raw, cells = yolox.gather(shown), yolox.grid(shown)
-    targets = loss.assigned(raw, cells, known)
+    targets = loss.assigned(raw, cells, together(known))
     assert (targets.image_ids == 0).all(), "the second image shows nothing"
     assert {*targets.class_ids.tolist()} == {0, 1}
     for box, class_id in zip(targets.boxes_xyxy, targets.class_ids, strict=True):
@@ -104,7 +104,7 @@ def test_gradients_are_those_of_finite_differences(kind: loss.BoxLoss) -> None:
     shown = levels(side_px=32, dtype=torch.float64)
     known = truths(labelled=torch.tensor([True, False]))
     cells = yolox.grid(shown)
-    targets = loss.assigned(yolox.gather(shown), cells, known)
+    targets = loss.assigned(yolox.gather(shown), cells, together(known))
     assert len(targets.image_ids) >= 2
 
     def parts(*given: Tensor) -> tuple[Tensor, ...]:
@@ -115,7 +115,7 @@ def test_gradients_are_those_of_finite_differences(kind: loss.BoxLoss) -> None:
 
 def test_a_batch_without_objects_has_objectness_only() -> None:
     shown = [level.requires_grad_() for level in levels()]
-    got = loss.detection_loss(shown, [truths()[1]] * 2)
+    got = loss.detection_loss(shown, together([truths()[1]] * 2))
     assert [part.item() for part in (got.box, got.classes, got.l1)] == [0, 0, 0]
     assert got.objectness.item() > 0
     got.total(Weights(l1=1.0)).backward()
@@ -125,7 +125,7 @@ def test_a_batch_without_objects_has_objectness_only() -> None:
 def test_no_gradient_where_nothing_was_labelled() -> None:
     shown = [level.requires_grad_() for level in levels()]
     unknown = truths(labelled=~ALL)[1]
-    loss.detection_loss(shown, [truths()[0], unknown]).total().backward()
+    loss.detection_loss(shown, together([truths()[0], unknown])).total().backward()
     for level in shown:
         assert level.grad is not None
         assert bool((level.grad[1] == 0).all()), "the second image"
@@ -142,7 +142,7 @@ def test_a_cow_in_a_picture_of_labelled_persons_is_hardly_background() -> None:
             level[:, 5 + seen] = 4.0
             level.requires_grad_()
         known = truths(labelled=torch.tensor([True, False]))[1]
-        loss.detection_loss(shown, [known]).total().backward()
+        loss.detection_loss(shown, together([known])).total().backward()
         grads[seen] = sum(float(level.grad[:, 4].sum()) for level in shown if level.grad is not None)
     assert grads[1] < 0.05 * grads[0]
 
@@ -151,7 +151,7 @@ def test_losses_of_a_batch_are_those_of_its_images_together() -> None:
     """Each worker's sums are added up before they are divided, so it does not matter how images are shared."""
     shown = levels()
     known = [truths()[0], Truth(torch.tensor([[20.0, 20, 50, 50]]), torch.tensor([1]), ALL, ALL)]
-    whole = loss.detection_loss(shown, known)
+    whole = loss.detection_loss(shown, together(known))
     sums: list[Tensor] = []
 
     def keep(part: Tensor) -> Tensor:
@@ -159,30 +159,30 @@ def test_losses_of_a_batch_are_those_of_its_images_together() -> None:
         return part
 
     for image in (0, 1):
-        loss.detection_loss([level[image, None] for level in shown], [known[image]], total=keep)
+        loss.detection_loss([level[image, None] for level in shown], together([known[image]]), total=keep)
     shared = loss.detection_loss(
-        [level[0, None] for level in shown], [known[0]], total=lambda part: part + sums[1].detach()
+        [level[0, None] for level in shown], together([known[0]]), total=lambda part: part + sums[1].detach()
     )
     for got, expected in zip(shared, whole, strict=True):
         assert float(got) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_half_precision_is_added_up_in_float32() -> None:
-    got = loss.detection_loss([level.half() for level in levels()], truths())
+    got = loss.detection_loss([level.half() for level in levels()], together(truths()))
     assert all(part.dtype == torch.float32 and bool(part.isfinite()) for part in got)
 
 
 def test_truths_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"truths: expected 2 of 2 classes, got 1 of \[2\]"):
-        loss.detection_loss(levels(), truths()[:1])
-    with pytest.raises(ValueError, match=r"truths: expected 2 of 3 classes, got 2 of \[2\]"):
-        loss.detection_loss(levels(classes=3), truths())
+    with pytest.raises(ValueError, match=r"truth: expected 2 images of 2 classes, got 1 of 2"):
+        loss.detection_loss(levels(), together(truths()[:1]))
+    with pytest.raises(ValueError, match=r"truth: expected 2 images of 3 classes, got 2 of 2"):
+        loss.detection_loss(levels(classes=3), together(truths()))
 
 
 def test_the_network_can_be_trained_from_it() -> None:
     network = yolox.YoloxNano(2, channels=4)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
-    got: Losses = loss.detection_loss(network(torch.rand(2, 3, 64, 64) * 255), truths())
+    got: Losses = loss.detection_loss(network(torch.rand(2, 3, 64, 64) * 255), together(truths()))
     got.total(Weights(l1=1.0)).backward()
     missing = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert missing == []

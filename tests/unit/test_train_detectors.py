@@ -297,7 +297,7 @@ def test_every_worker_sees_its_own_part_of_a_batch() -> None:
     assert made.exchange == alone() or made.exchange.workers == 1
     shown = made.shown()
     batches = list(shown.batches)
-    assert sum(len(batch.truths) for batch in batches) == shown.images == 18
+    assert sum(len(batch.drawn_wh) for batch in batches) == shown.images == 18
     assert {tuple(batch.canvases.shape[1:]) for batch in batches} == {(64, 64, 3)}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from artray.detect.assign import Truth
+from artray.detect.assign import BatchTruth, Truth, together
 from artray.detect.detector import Image
 from artray.train.detectors import augment
 from artray.train.detectors.augment import Scene
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """Some pictures."""
 
     canvases: Tensor  # uint8[n, S, S, 3] RGB
-    truths: tuple[Truth, ...]  # n
+    truth: BatchTruth  # of n images
     drawn_wh: tuple[tuple[int, int], ...]  # n; as an :data:`Item` has it
 
 
@@ -101,4 +101,4 @@ class _Plain(Dataset[Item]):
 
 def _together(items: list[Item]) -> Batch:
     canvases, truths, drawn = zip(*items, strict=True)
-    return Batch(torch.stack(canvases), truths, drawn)
+    return Batch(torch.stack(canvases), together(truths), drawn)

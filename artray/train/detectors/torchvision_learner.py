@@ -59,7 +59,7 @@ class TorchvisionLearner(Learner):
     def forward(self, batch: Batch) -> Tensor:
         """The sum of the detector's losses, their mean over the pictures of all workers."""
         own = self._losses(batch)
-        count = own.new_tensor(float(len(batch.truths)))
+        count = own.new_tensor(float(len(batch.drawn_wh)))
         weighted, pictures = self.total(torch.stack([own * count, count])).unbind()
         return weighted / pictures
 
@@ -89,10 +89,10 @@ class TorchvisionLearner(Learner):
         }
 
     def _losses(self, batch: Batch) -> Tensor:
-        device = next(self.parameters()).device
-        targets = [
-            {"boxes": truth.boxes_xyxy.to(device), "labels": truth.class_ids.to(device) + 1} for truth in batch.truths
-        ]
+        truth, counts = batch.truth, torch.bincount(batch.truth.image_ids, minlength=len(batch.drawn_wh)).tolist()
+        known = truth.moved(next(self.parameters()).device)
+        parts = zip(*(torch.split(each, counts) for each in (known.boxes_xyxy, known.class_ids + 1)), strict=True)
+        targets = [{"boxes": boxes, "labels": labels} for boxes, labels in parts]
         losses: dict[str, Tensor] = self.model(self._pictures(batch), targets)
         return torch.stack(list(losses.values())).sum()
 

@@ -74,7 +74,7 @@ class Trainer(Loop):
             for batch in self.pictures.validation(own, max(1, self.training.batch_size // exchange.workers)):
                 with self.autocast():
                     loss, each = learner.judge(batch)
-                losses += float(loss) * len(batch.truths)
+                losses += float(loss) * len(batch.drawn_wh)
                 done = len(found)
                 found += [
                     self._upright(one, drawn_wh, int(row))

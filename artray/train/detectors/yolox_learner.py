@@ -85,10 +85,8 @@ class YoloxLearner(Learner):
         }
 
     def _loss(self, levels: Sequence[Tensor], batch: Batch, total: Total) -> Tensor:
-        device = levels[0].device
-        truths = [truth._replace(**{k: v.to(device) for k, v in truth._asdict().items()}) for truth in batch.truths]
-        cfg = self.cfg
-        return detection_loss(levels, truths, cfg.box_loss, cfg.background_min, total).total()
+        truth, cfg = batch.truth.moved(levels[0].device), self.cfg
+        return detection_loss(levels, truth, cfg.box_loss, cfg.background_min, total).total()
 
     def _pictures(self, batch: Batch) -> Tensor:
         """float[n, 3, S, S] on the network's device, channels innermost."""
