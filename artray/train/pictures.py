@@ -32,9 +32,9 @@ class Pictures:
 
     def __init__(self, profile: TrainProfile, spec: Input, read: Callable[[int], Image]) -> None:
         self.profile, self.spec, self.read = profile, spec, read
-        self.dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
         self.device = torch.device(profile.workers.device)
-        self.normalise = transforms.Normalise(spec, self.device)
+        dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
+        self.normalise = transforms.Normalise(spec, self.device, dtype)
 
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
@@ -45,23 +45,23 @@ class Pictures:
                 parts = epoch.mix.parts[share.positions]
                 own = sent(torch.from_numpy(parts).to(images.dtype), images.device)[:, None, None, None]
                 images = own * images[:, 0] + (1 - own) * images[:, 1]
-            yield images.to(self.dtype)
+            yield images
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n, 3, S, S] as the pipeline shows them, in order."""
         judged = Looks(self.read, self.spec, rows)
         for batch in loaded(judged, in_order(len(rows), batch_size), self.profile.workers):
-            yield self._ready(batch[:, 0]).to(self.dtype)
+            yield self._ready(batch[:, 0])
 
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """float[n * V, 3, S, S]: the V views of the profile's test, image by image."""
         cfg = self.profile.test
         views = Looks(self.read, self.spec, rows, cfg.views, cfg.resize_px)
         for batch in loaded(views, in_order(len(rows), batch_size), self.profile.workers):
-            yield self._ready(batch.flatten(0, 1)).to(self.dtype)
+            yield self._ready(batch.flatten(0, 1))
 
     def _ready(self, batch: Tensor) -> Tensor:
-        """float32[..., 3, S, S] on the worker's device, of uint8[..., S, S, 3]."""
+        """float[..., 3, S, S] on the worker's device, of uint8[..., S, S, 3]."""
         return self.normalise(sent(batch, self.device))
 
 
@@ -116,7 +116,7 @@ class _Shown(Dataset[Tensor]):
         image = self.read(int(self.epoch.indices[position]))
         if self.epoch.drawn[position]:
             image = to_drawing(image)
-        return torch.from_numpy(self.transform(image, (self.seed, self.epoch.number, position)).copy())
+        return torch.from_numpy(self.transform(image, (self.seed, self.epoch.number, position)))
 
 
 class Looks(Dataset[Tensor]):

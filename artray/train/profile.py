@@ -238,6 +238,8 @@ class WorkersConfig(Section):
         threads: of each, for arithmetic.
         loader_processes: of each, which prepare pictures; 0 does it in between.
         max_failures: how many times lost workers are replaced; -1 for ever.
+        cuda_graph: record a batch's passes once and launch them as a whole: faster where a network has many small
+            layers. For one worker that trains a classifier on a GPU.
     """
 
     workers: int = Field(1, ge=1)
@@ -247,6 +249,7 @@ class WorkersConfig(Section):
     threads: int = Field(1, ge=1)
     loader_processes: int = Field(0, ge=0)
     max_failures: int = Field(3, ge=-1)
+    cuda_graph: bool = False
 
     def check(self, training: EpochsConfig) -> None:
         """Raises ValueError where they cannot share such batches."""
@@ -263,6 +266,10 @@ class WorkersConfig(Section):
             raise ValueError(
                 f"workers.device: expected cuda, which gives each of {self.workers} workers a GPU of its own, "
                 f"got {self.device}"
+            )
+        if self.cuda_graph and (self.device == "cpu" or self.workers > 1):
+            raise ValueError(
+                f"workers.cuda_graph: expected one worker on workers.device cuda, got {self.workers} on {self.device}"
             )
         if training.precision == "bfloat16" and self.device == "cpu":
             raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")

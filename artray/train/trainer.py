@@ -1,6 +1,6 @@
 """Training of classifiers: what a batch costs, and how validation is judged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from artray.train.exchange import Exchange
 from artray.train.loop import Floats, Loop, Shown
 from artray.train.networks import COLOUR, Colour, Network
 from artray.train.profile import Task, TrainProfile
+from artray.train.recorded import Recorded
 from artray.train.sampling import Share
 
 
@@ -65,6 +66,9 @@ class Trainer(Loop):
         super().__init__(profile.training, profile.optimiser, network, exchange, profile.chosen_by)
         self.profile, self.inputs = profile, inputs
         self.labels, self.train, self.val = labels, train, val
+        self.forward: Callable[[Tensor], dict[str, Tensor]] = self.parallel
+        if profile.workers.cuda_graph:
+            self.forward = Recorded(network, profile.training.batch_size)
         self.class_weights: dict[str, Tensor] = {name: self._class_weights(name) for name in profile.heads}
 
     def shown(self) -> Shown:
@@ -78,7 +82,7 @@ class Trainer(Loop):
         """The heads' losses, weighted; of a mixed batch, towards both classes by their parts."""
         epoch, share, images = batch
         with self.autocast():
-            outputs = self.parallel(images)
+            outputs = self.forward(images)
         parts: list[tuple[Ints, Tensor | None]] = [(share.positions, None)]
         if epoch.mix is not None:
             own = sent(torch.from_numpy(epoch.mix.parts[share.positions]), self.device)

@@ -5,16 +5,18 @@ Pictures stay bytes until they are where the network is: a fourth of what floats
 What an image looks like in an epoch depends on seed, epoch and its position in the epoch alone, so a run shows the same
 pictures on one worker and on many, and a resumed one the same as one that was never interrupted.
 
-Crops are those of torchvision.transforms.v2 on tensors of bytes; what comes after them, on PIL images, which is what
-the report used. A picture is resized as the pipeline does it (:mod:`artray.classify.inputs`), for what is trained on
-must look like what is classified.
+Crops, and mirroring that comes next, are those of torchvision.transforms.v2 on tensors of bytes; what comes after them,
+on PIL images, which is what the report used. A picture is resized as the pipeline does it
+(:mod:`artray.classify.inputs`), for what is trained on must look like what is classified.
 """
 
 import colorsys
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -88,8 +90,10 @@ class Training:
     def __init__(self, spec: Input, crop: CropConfig, augment: Sequence[Augmentation] = ()) -> None:
         self.spec = spec if crop.size_px is None else spec.model_copy(update={"size_px": crop.size_px})
         self.crop = crop
-        self._cut: Any = _cutter(self.spec.size_px, crop)
-        self._augment: list[Any] = [MAKERS[cfg.name](cfg) for cfg in augment]
+        flips = len(list(itertools.takewhile(lambda cfg: cfg.name == "horizontal_flip", augment)))
+        operations: list[Any] = [MAKERS[cfg.name](cfg) for cfg in augment]
+        self._cut: list[Any] = [_cutter(self.spec.size_px, crop), *operations[:flips]]
+        self._augment: list[Any] = operations[flips:]
 
     def __call__(self, image: Image, seed: Sequence[int]) -> Image:
         """uint8[S, S, 3], see :class:`Normalise`.
@@ -108,13 +112,16 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which keeps a stack trace for every GPU that is not in use yet
             torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
-            square: Image = self._cut(pixels).permute(1, 2, 0).contiguous().numpy()
+            for operation in self._cut:
+                pixels = operation(pixels)
+            # ten times as fast as a transposed copy
+            square: Image = np.asarray(cv2.merge(list(pixels.numpy())), np.uint8)
             if not self._augment:
                 return square
             picture = Pillow.fromarray(square)
             for operation in self._augment:
                 picture = operation(picture)
-        return np.asarray(picture)
+        return np.array(picture)
 
     def _edge_px(self) -> int | None:
         if self.crop.resize_px is None and self.crop.kind == "random_resized":
@@ -136,14 +143,16 @@ class Normalise:
     Args:
         spec: has mean and standard deviation.
         device: of the pixels.
+        dtype: of what comes out.
     """
 
-    def __init__(self, spec: Input, device: torch.device) -> None:
-        self.mean, self.std = (torch.tensor(each, dtype=torch.float32, device=device) for each in (spec.mean, spec.std))
+    def __init__(self, spec: Input, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
+        self.mean, self.std = (torch.tensor(each, dtype=dtype, device=device) for each in (spec.mean, spec.std))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float32[..., 3, S, S] of uint8[..., S, S, 3]; channels stay last in memory."""
-        return ((images.to(torch.float32) - self.mean) / self.std).movedim(-1, -3)
+        """float[..., 3, S, S] of uint8[..., S, S, 3]; channels stay last in memory."""
+        return ((images.to(self.dtype) - self.mean) / self.std).movedim(-1, -3)
 
 
 def _without_border(image: Image, border_px: int) -> Image:

@@ -207,6 +207,8 @@ class DetectorProfile(Section):
             raise ValueError(f"balance.weights: expected names of sources ({', '.join(titles)}), got {unknown!r}")
         if self.training.mixup:
             raise ValueError("training.mixup: expected 0: boxes are not mixed")
+        if self.workers.cuda_graph:
+            raise ValueError("workers.cuda_graph: expected false: what a detector does depends on what a picture shows")
         known = ("ap", "ap50", "ap75", *(f"{key} {name}" for name in CATEGORY for key in ("ap", "ap50", "ap75")))
         if self.chosen_by not in known:
             raise ValueError(f"training.choose_by: expected ap, ap50, ap75 or one with a class, got {self.chosen_by!r}")
