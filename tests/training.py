@@ -76,7 +76,8 @@ def trainer(cfg: TrainProfile, among: exchange.Exchange | None = None) -> Traine
     networks.restrict(network, ARCHITECTURE, cfg.network.trained)
     network = network.to(torch.float64 if cfg.training.precision == "float64" else torch.float32)
     network = network.to(cfg.workers.device)
-    synchronised(network, among.total)
+    if cfg.workers.device == "cpu":
+        synchronised(network, among.total)
     rows = np.arange(COUNT)
     return Trainer(cfg, network, Pictures(cfg, SPEC, picture), labels(), rows[rows % 3 > 0], rows[rows % 3 == 0], among)
 

@@ -35,6 +35,12 @@ class Pictures:
         self.device = torch.device(profile.workers.device)
         dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
         self.normalise = transforms.Normalise(spec, self.device, dtype)
+        self.transform = transforms.Training(spec, profile.crop, profile.augment)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture in training."""
+        return 3, self.transform.spec.size_px, self.transform.spec.size_px
 
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
@@ -106,7 +112,7 @@ class _Shown(Dataset[Tensor]):
     def __init__(self, pictures: Pictures, epoch: Epoch) -> None:
         profile = pictures.profile
         self.read, self.epoch, self.seed = pictures.read, epoch, profile.training.seed
-        self.transform = transforms.Training(pictures.spec, profile.crop, profile.augment)
+        self.transform = pictures.transform
 
     def __getitem__(self, position: int) -> Tensor:
         own, mix = self._shown(position), self.epoch.mix
@@ -151,6 +157,11 @@ class Embeddings:
 
     def __init__(self, rows: np.ndarray[Any, np.dtype[np.float32]], dtype: torch.dtype = torch.float32) -> None:
         self.rows, self.dtype = torch.from_numpy(rows), dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one embedding."""
+        return tuple(self.rows.shape[1:])
 
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """float[n, D] per share; of a mixed epoch each is mixed with its partner."""

@@ -4,43 +4,41 @@ A GPU that computes a layer faster than Python can ask for the next one waits fo
 (DenseNets, EfficientNets) leave a fast GPU idle so. A CUDA graph asks for all of them at once.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor, nn
 
+Passes: TypeAlias = Callable[[Tensor], dict[str, Tensor]]
 
-class Recorded:
-    """Calls a network; of batches of one shape, its forward and backward passes are CUDA graphs.
+
+def recorded(network: nn.Module, batch: Tensor) -> Passes:
+    """The network's passes; over batches of one shape, in training, they are CUDA graphs, else layer by layer.
+
+    Nothing else may use the GPU while this records, no thread that reads ahead either.
 
     Args:
-        network: on a CUDA device. Its weights are changed in place only.
-        batch_size: of the batches that are recorded; others are computed layer by layer.
+        network: on a CUDA device. From now on its weights may be changed in place only.
+        batch: an input of that shape, of the order of memory and, by autocast, of the precision of those to come.
     """
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    device = batch.device.type
+    mixed = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), False)
+    training = network.training
+    with mixed:
+        passes: Any = torch.cuda.make_graphed_callables(_Whole(network).train(), (batch,), allow_unused_input=True)
+    with torch.no_grad():  # recording runs the passes a few times
+        for name, buffer in network.named_buffers():
+            buffer.copy_(before[name])
+    network.train(training)
 
-    def __init__(self, network: nn.Module, batch_size: int) -> None:
-        self.network, self.batch_size = network, batch_size
-        self._passes: nn.Module | None = None
-        self._shape: torch.Size | None = None
-
-    def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """What the network makes of images float[n, 3, S, S]."""
-        if self._passes is None and self.network.training and len(images) == self.batch_size:
-            self._passes, self._shape = self._record(images), images.shape
-        recorded = self.network.training and images.shape == self._shape
-        outputs: dict[str, Tensor] = (self._passes if recorded and self._passes else self.network)(images)
+    def call(images: Tensor) -> dict[str, Tensor]:
+        same = network.training and images.shape == batch.shape
+        outputs: dict[str, Tensor] = (passes if same else network)(images)
         return outputs
 
-    def _record(self, images: Tensor) -> nn.Module:
-        """Recording runs the passes a few times: batch norms' statistics are put back."""
-        before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        precision = torch.get_autocast_dtype(images.device.type)
-        mixed = torch.autocast(images.device.type, precision, torch.is_autocast_enabled(images.device.type), False)
-        with mixed:
-            passes = torch.cuda.make_graphed_callables(_Whole(self.network), (images.clone(),), allow_unused_input=True)
-        with torch.no_grad():
-            for name, buffer in self.network.named_buffers():
-                buffer.copy_(before[name])
-        assert isinstance(passes, nn.Module)
-        return passes
+    return call
 
 
 class _Whole(nn.Module):

@@ -1,6 +1,6 @@
 """Training of classifiers: what a batch costs, and how validation is judged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,12 +15,16 @@ from artray.train.exchange import Exchange
 from artray.train.loop import Floats, Loop, Shown
 from artray.train.networks import COLOUR, Colour, Network
 from artray.train.profile import Task, TrainProfile
-from artray.train.recorded import Recorded
+from artray.train.recorded import Passes, recorded
 from artray.train.sampling import Share
 
 
 class Inputs(Protocol):
     """Where batches come from."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input in training."""
 
     def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
         """What the network takes, a batch per share; of a mixed epoch, mixed."""
@@ -66,10 +70,13 @@ class Trainer(Loop):
         super().__init__(profile.training, profile.optimiser, network, exchange, profile.chosen_by)
         self.profile, self.inputs = profile, inputs
         self.labels, self.train, self.val = labels, train, val
-        self.forward: Callable[[Tensor], dict[str, Tensor]] = self.parallel
-        if profile.workers.cuda_graph:
-            self.forward = Recorded(network, profile.training.batch_size)
+        self.forward = self._recorded() if profile.workers.cuda_graph else self.parallel
         self.class_weights: dict[str, Tensor] = {name: self._class_weights(name) for name in profile.heads}
+
+    def _recorded(self) -> Passes:
+        batch = torch.zeros(self.training.batch_size, *self.inputs.shape, device=self.device)
+        with self.autocast():
+            return recorded(self.network, self.on_device(batch.to(next(self.network.parameters()).dtype)))
 
     def shown(self) -> Shown:
         """The epoch, from the batch on where it was interrupted; of a mixed one, pictures come mixed."""
