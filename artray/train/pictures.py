@@ -1,24 +1,26 @@
-"""Batches of pictures, prepared beside the training, in processes of their own where the profile says so."""
+"""Batches of pictures, as an epoch shows them or as they are judged."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from artray.archive.sample.drawing import to_drawing
 from artray.config import Views
-from artray.errors import ConfigError, TransientError
 from artray.models.cards import Input
 from artray.train import transforms
 from artray.train.devices import sent
 from artray.train.epochs import Epoch, Ints
-from artray.train.profile import TrainProfile, WorkersConfig
+from artray.train.loading import Ahead, Place, loaded
+from artray.train.profile import TrainProfile
 from artray.train.sampling import Share, in_order
 from artray.train.transforms import Image
+
+Planned: TypeAlias = Callable[[int], tuple[Epoch, list[Share]]]
+"""An epoch and this worker's parts of its batches, by its number."""
 
 
 class Pictures:
@@ -35,21 +37,24 @@ class Pictures:
         self.device = torch.device(profile.workers.device)
         dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
         self.normalise = transforms.Normalise(spec, self.device, dtype)
-        self.transform = transforms.Training(spec, profile.crop, profile.augment)
+        transform, training = transforms.Training(spec, profile.crop, profile.augment), profile.training
+        self.size_px = transform.spec.size_px
+        self._ahead = Ahead(_Shown(read, transform, training.seed), profile.workers, training.epochs)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one picture in training."""
-        return 3, self.transform.spec.size_px, self.transform.spec.size_px
+        return 3, self.size_px, self.size_px
 
-    def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
+    def training(self, number: int, first: int, planned: Planned) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
-        batches = [share.positions.tolist() for share in shares]
-        for share, batch in zip(shares, loaded(_Shown(self, epoch), batches, self.profile.workers), strict=True):
+        epoch, shares = planned(number)
+        batches = self._ahead.batches(number, first, lambda later: _shows(*planned(later)))
+        for share, batch in zip(shares[first:], batches, strict=True):
             images = self._ready(batch)
             if epoch.mix is not None:
-                parts = epoch.mix.parts[share.positions]
-                own = sent(torch.from_numpy(parts).to(images.dtype), images.device)[:, None, None, None]
+                parts = torch.from_numpy(epoch.mix.parts[share.positions])
+                own = sent(parts.to(images.dtype), images.device)[:, None, None, None]
                 images = own * images[:, 0] + (1 - own) * images[:, 1]
             yield images
 
@@ -71,58 +76,42 @@ class Pictures:
         return self.normalise(sent(batch, self.device))
 
 
-def loaded(
-    dataset: "Dataset[Any]",
-    batches: list[list[int]],
-    workers: WorkersConfig,
-    collate: Callable[[list[Any]], Any] | None = None,
-) -> Iterator[Any]:
-    """Batches of a data set, prepared in as many processes as the profile says.
+class Show(NamedTuple):
+    """Which picture is shown, and how."""
 
-    Args:
-        dataset: is sent to the processes.
-        batches: its indices, a batch each.
-        workers: processes, and where batches go to.
-        collate: makes a batch of items; None stacks tensors.
+    place: Place
+    drawn: bool  # as a drawing
 
-    Raises:
-        ConfigError: a picture cannot be used any more.
-        TransientError: a storage failed.
-    """
-    processes = workers.loader_processes
-    if processes:  # each would resize with a thread per core; and OpenCV's threads do not survive a fork
-        cv2.setNumThreads(1)
-    loader: Any = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=processes,
-        pin_memory=workers.device.startswith("cuda"),
-        prefetch_factor=4 if processes else None,
-        collate_fn=collate,
-    )
-    try:
-        yield from loader
-    except (ConfigError, TransientError) as error:  # a process's comes with its traceback as text
-        raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
+
+def _shows(epoch: Epoch, shares: Sequence[Share]) -> list[list[tuple[Show, ...]]]:
+    """Of the shares' positions; of a mixed epoch with their partners."""
+
+    def show(position: int) -> Show:
+        return Show(Place(epoch.number, position, int(epoch.indices[position])), bool(epoch.drawn[position]))
+
+    def with_partner(position: int) -> tuple[Show, ...]:
+        own = show(position)
+        return (own,) if epoch.mix is None else (own, show(int(epoch.mix.positions[position])))
+
+    return [[with_partner(position) for position in share.positions.tolist()] for share in shares]
 
 
 class _Shown(Dataset[Tensor]):
-    """The pictures of an epoch, by position: uint8[S, S, 3]; of a mixed one with their partners, uint8[2, S, S, 3]."""
+    """Pictures as an epoch shows them: uint8[S, S, 3]; with a partner both, uint8[2, S, S, 3]."""
 
-    def __init__(self, pictures: Pictures, epoch: Epoch) -> None:
-        profile = pictures.profile
-        self.read, self.epoch, self.seed = pictures.read, epoch, profile.training.seed
-        self.transform = pictures.transform
+    def __init__(self, read: Callable[[int], Image], transform: transforms.Training, seed: int) -> None:
+        self.read, self.transform, self.seed = read, transform, seed
 
-    def __getitem__(self, position: int) -> Tensor:
-        own, mix = self._shown(position), self.epoch.mix
-        return own if mix is None else torch.stack([own, self._shown(int(mix.positions[position]))])
+    def __getitem__(self, shows: tuple[Show, ...]) -> Tensor:
+        seen = [self._shown(show) for show in shows]
+        return seen[0] if len(seen) == 1 else torch.stack(seen)
 
-    def _shown(self, position: int) -> Tensor:
-        image = self.read(int(self.epoch.indices[position]))
-        if self.epoch.drawn[position]:
+    def _shown(self, show: Show) -> Tensor:
+        number, position, row = show.place
+        image = self.read(row)
+        if show.drawn:
             image = to_drawing(image)
-        return torch.from_numpy(self.transform(image, (self.seed, self.epoch.number, position)))
+        return torch.from_numpy(self.transform(image, (self.seed, number, position)))
 
 
 class Looks(Dataset[Tensor]):
@@ -163,9 +152,10 @@ class Embeddings:
         """Of one embedding."""
         return tuple(self.rows.shape[1:])
 
-    def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
+    def training(self, number: int, first: int, planned: Planned) -> Iterator[Tensor]:
         """float[n, D] per share; of a mixed epoch each is mixed with its partner."""
-        for share in shares:
+        epoch, shares = planned(number)
+        for share in shares[first:]:
             batch = self._at(epoch.indices[share.positions])
             if epoch.mix is not None:
                 parts = torch.from_numpy(epoch.mix.parts[share.positions]).to(batch.dtype)[:, None]

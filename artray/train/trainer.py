@@ -1,6 +1,6 @@
 """Training of classifiers: what a batch costs, and how validation is judged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from artray.train.epochs import Epoch, Ints, Labels
 from artray.train.exchange import Exchange
 from artray.train.loop import Floats, Loop, Shown
 from artray.train.networks import COLOUR, Colour, Network
+from artray.train.pictures import Planned
 from artray.train.profile import Task, TrainProfile
 from artray.train.recorded import Passes, recorded
 from artray.train.sampling import Share
@@ -26,8 +27,8 @@ class Inputs(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Of one input in training."""
 
-    def training(self, epoch: Epoch, shares: Sequence[Share]) -> Iterator[Tensor]:
-        """What the network takes, a batch per share; of a mixed epoch, mixed."""
+    def training(self, number: int, first: int, planned: Planned) -> Iterator[Tensor]:
+        """What the network takes, a batch per share of an epoch from the ``first`` on; of a mixed epoch, mixed."""
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """What the network takes of images, as the pipeline shows them, in order."""
@@ -80,10 +81,14 @@ class Trainer(Loop):
 
     def shown(self) -> Shown:
         """The epoch, from the batch on where it was interrupted; of a mixed one, pictures come mixed."""
-        epoch = epochs.plan(self.profile, self.labels, self.train, self.epoch)
-        shares = epoch.shares(self.training.batch_size, self.exchange)[self.batch :]
-        pairs = zip(shares, self.inputs.training(epoch, shares), strict=True)
-        return Shown(len(epoch.indices), (Batch(epoch, share, self.on_device(images)) for share, images in pairs))
+        epoch, shares = self._planned(self.epoch)
+        images = self.inputs.training(self.epoch, self.batch, self._planned)
+        pairs = zip(shares[self.batch :], images, strict=True)
+        return Shown(len(epoch.indices), (Batch(epoch, share, self.on_device(each)) for share, each in pairs))
+
+    def _planned(self, number: int) -> tuple[Epoch, list[Share]]:
+        epoch = epochs.plan(self.profile, self.labels, self.train, number)
+        return epoch, epoch.shares(self.training.batch_size, self.exchange)
 
     def loss(self, batch: Batch) -> Tensor:
         """The heads' losses, weighted; of a mixed batch, towards both classes by their parts."""

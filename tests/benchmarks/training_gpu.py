@@ -29,6 +29,7 @@ from artray.train.cache import Cache
 from artray.train.networks import Network
 from artray.train.pictures import Pictures
 from artray.train.profile import TrainProfile
+from artray.train.sampling import Share
 from artray.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -137,10 +138,15 @@ def limit(architecture: str, told: argparse.Namespace) -> Callable[[], float]:
 def loading(read: Read, told: argparse.Namespace) -> float:
     """Images per second that the processes beside the training prepare, with nobody who trains."""
     cfg, rows = profile(told), np.arange(told.images)
-    epoch = epochs.plan(cfg, {"type": rows % 2}, rows, 0)
-    shares = epoch.shares(told.batch, exchange.alone())
-    start = time.perf_counter()
-    images = sum(len(batch) for batch in Pictures(cfg, spec(told), read).training(epoch, shares))
+
+    def planned(number: int) -> tuple[epochs.Epoch, list[Share]]:
+        epoch = epochs.plan(cfg, {"type": rows % 2}, rows, number)
+        return epoch, epoch.shares(told.batch, exchange.alone())
+
+    pictures, start, images = Pictures(cfg, spec(told), read), 0.0, 0
+    for number in range(2):  # the first one starts the processes
+        start = time.perf_counter()
+        images = sum(len(batch) for batch in pictures.training(number, 0, planned))
     return images / (time.perf_counter() - start)
 
 

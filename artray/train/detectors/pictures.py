@@ -15,7 +15,7 @@ from artray.train.detectors.augment import Scene
 from artray.train.detectors.cutouts import CutOuts
 from artray.train.detectors.labels import Labels
 from artray.train.detectors.profile import DetectorProfile
-from artray.train.pictures import loaded
+from artray.train.loading import Ahead, Place, loaded, places
 from artray.train.sampling import Share, in_order
 from artray.train.works import Ints
 
@@ -45,11 +45,14 @@ class Pictures:
         self.profile, self.labels, self.size_px, self.read = profile, labels, size_px, read
         paste = profile.augment.paste
         self.draw = None if paste is None or not paste.p else CutOuts(paste, labels.class_names)
+        self._ahead = Ahead(_Shown(self), profile.workers, profile.training.epochs, _together)
 
-    def training(self, number: int, rows: Ints, shares: Sequence[Share]) -> Iterator[Batch]:
-        """A batch per share of the epoch ``number``, whose pictures are ``rows`` in order; augmented."""
-        batches = [share.positions.tolist() for share in shares]
-        return loaded(_Shown(self, number, rows), batches, self.profile.workers, _together)
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_ahead": None}  # which is of this process alone
+
+    def training(self, number: int, first: int, planned: Callable[[int], Sequence[Share]]) -> Iterator[Batch]:
+        """A batch per share of an epoch, from the ``first`` on; augmented."""
+        return self._ahead.batches(number, first, lambda later: places(later, planned(later)))
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Batch]:
         """Pictures as the detector shows them to its network, in order."""
@@ -75,14 +78,14 @@ class Pictures:
 
 
 class _Shown(Dataset[Item]):
-    """The pictures of an epoch, by position."""
+    """Pictures as an epoch shows them."""
 
-    def __init__(self, pictures: Pictures, number: int, rows: Ints) -> None:
-        self.pictures, self.number, self.rows = pictures, number, rows
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
 
-    def __getitem__(self, position: int) -> Item:
-        pictures, row = self.pictures, int(self.rows[position])
-        random = np.random.default_rng([pictures.profile.training.seed, self.number, position])
+    def __getitem__(self, place: Place) -> Item:
+        pictures, (number, position, row) = self.pictures, place
+        random = np.random.default_rng([pictures.profile.training.seed, number, position])
         cfg, draw = pictures.profile.augment, pictures.draw
         return pictures.item(augment.shown(pictures.scene(row), pictures.size_px, cfg, random, draw), row)
 

@@ -13,6 +13,7 @@ from artray.train.detectors.pictures import Batch, Pictures
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.exchange import Exchange
 from artray.train.loop import Loop, Shown
+from artray.train.sampling import Share
 from artray.train.works import Ints
 
 
@@ -46,10 +47,17 @@ class Trainer(Loop):
 
     def shown(self) -> Shown:
         """The epoch, from the batch on where it was interrupted."""
-        rows = plan.epoch(self.factors, self.train, self.training.seed, self.epoch)
-        exchange = self.exchange
-        shares = list(sampling.batches(rows, self.training.batch_size, exchange.rank, exchange.workers))[self.batch :]
-        return Shown(len(rows), self.pictures.training(self.epoch, rows, shares))
+        batches = self.pictures.training(self.epoch, self.batch, self._planned)
+        return Shown(len(self._rows(self.epoch)), batches)
+
+    def _rows(self, number: int) -> Ints:
+        """An epoch's pictures."""
+        return plan.epoch(self.factors, self.train, self.training.seed, number)
+
+    def _planned(self, number: int) -> list[Share]:
+        """This worker's parts of an epoch's batches."""
+        size, exchange = self.training.batch_size, self.exchange
+        return list(sampling.batches(self._rows(number), size, exchange.rank, exchange.workers))
 
     def loss(self, batch: Batch) -> Tensor:
         """The detector's loss."""

@@ -10,8 +10,10 @@ from torch.utils.data import Dataset
 
 from artray.models.cards import Input
 from artray.train import transforms
+from artray.train.devices import sent
+from artray.train.loading import Ahead, Place, loaded, places
 from artray.train.methods.profile import MethodProfile
-from artray.train.pictures import Looks, loaded
+from artray.train.pictures import Looks
 from artray.train.sampling import Share, in_order
 from artray.train.transforms import Image
 from artray.train.works import Ints
@@ -28,14 +30,15 @@ class Pictures:
 
     def __init__(self, profile: MethodProfile, spec: Input, read: Callable[[int], Image]) -> None:
         self.profile, self.spec, self.read = profile, spec, read
-        self.dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
         self.device = torch.device(profile.workers.device)
-        self.normalise = transforms.Normalise(spec, self.device)
+        dtype = torch.float64 if profile.training.precision == "float64" else torch.float32
+        self.normalise = transforms.Normalise(spec, self.device, dtype)
+        transform, training = transforms.Training(spec, profile.crop, profile.augment), profile.training
+        self._ahead = Ahead(_Shown(read, transform, training.seed), profile.workers, training.epochs)
 
-    def training(self, number: int, rows: Ints, shares: Sequence[Share]) -> Iterator[Tensor]:
-        """float[n, 3, S, S] per share of the epoch ``number``, whose pictures are ``rows`` in order; augmented."""
-        batches = [share.positions.tolist() for share in shares]
-        for batch in loaded(_Shown(self, number, rows), batches, self.profile.workers):
+    def training(self, number: int, first: int, planned: Callable[[int], Sequence[Share]]) -> Iterator[Tensor]:
+        """float[n, 3, S, S] per share of an epoch, from the ``first`` on; augmented."""
+        for batch in self._ahead.batches(number, first, lambda later: places(later, planned(later))):
             yield self._ready(batch)
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
@@ -46,20 +49,18 @@ class Pictures:
 
     def _ready(self, batch: Tensor) -> Tensor:
         """On the worker's device, of uint8[n, S, S, 3]."""
-        return self.normalise(batch.to(self.device, non_blocking=True)).to(self.dtype)
+        return self.normalise(sent(batch, self.device))
 
 
 class _Shown(Dataset[Tensor]):
-    """The pictures of an epoch, by position: uint8[S, S, 3]."""
+    """Pictures as an epoch shows them: uint8[S, S, 3]."""
 
-    def __init__(self, pictures: Pictures, number: int, rows: Ints) -> None:
-        profile = pictures.profile
-        self.read, self.number, self.rows, self.seed = pictures.read, number, rows, profile.training.seed
-        self.transform = transforms.Training(pictures.spec, profile.crop, profile.augment)
+    def __init__(self, read: Callable[[int], Image], transform: transforms.Training, seed: int) -> None:
+        self.read, self.transform, self.seed = read, transform, seed
 
-    def __getitem__(self, position: int) -> Tensor:
-        image = self.read(int(self.rows[position]))
-        return torch.from_numpy(self.transform(image, (self.seed, self.number, position)).copy())
+    def __getitem__(self, place: Place) -> Tensor:
+        number, position, row = place
+        return torch.from_numpy(self.transform(self.read(row), (self.seed, number, position)))
 
 
 class Lot(Sequence[Image]):

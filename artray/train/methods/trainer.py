@@ -13,6 +13,7 @@ from artray.train.exchange import Exchange
 from artray.train.loop import Loop, Shown
 from artray.train.methods.pictures import Pictures
 from artray.train.methods.profile import CHOSEN_BY, MethodProfile, VaeConfig
+from artray.train.sampling import Share
 from artray.train.works import Ints
 
 ACTIVE_MIN: Final = 0.01
@@ -62,13 +63,17 @@ class VaeTrainer(Loop):
 
     def shown(self) -> Shown:
         """The epoch, from the batch on where it was interrupted."""
-        seed, number, exchange = self.training.seed, self.epoch, self.exchange
-        rows = self.train[sampling.order(np.zeros(len(self.train)), "none", seed, number)]
-        size = self.training.batch_size
-        shares = list(sampling.batches(rows, size, exchange.rank, exchange.workers))[self.batch :]
-        pictures = self.pictures.training(number, rows, shares)
+        seed, number = self.training.seed, self.epoch
+        shares = self._planned(number)[self.batch :]
+        pictures = self.pictures.training(number, self.batch, self._planned)
         lots = ([(seed, number, at, NOISE) for at in share.positions.tolist()] for share in shares)
-        return Shown(len(rows), (self._batch(each, lot) for each, lot in zip(pictures, lots, strict=True)))
+        return Shown(len(self.train), (self._batch(each, lot) for each, lot in zip(pictures, lots, strict=True)))
+
+    def _planned(self, number: int) -> list[Share]:
+        """This worker's parts of an epoch's batches."""
+        exchange = self.exchange
+        rows = self.train[sampling.order(np.zeros(len(self.train)), "none", self.training.seed, number)]
+        return list(sampling.batches(rows, self.training.batch_size, exchange.rank, exchange.workers))
 
     def loss(self, batch: Batch) -> Tensor:
         """Equation 3: alpha times the reconstruction's loss, and the divergence."""

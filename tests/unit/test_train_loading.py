@@ -1,0 +1,74 @@
+"""Batches of one epoch after another: the same as of each epoch alone, by processes that stay."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from artray.errors import ConfigError
+from artray.train import sampling
+from artray.train.loading import Ahead, Place, places
+from artray.train.profile import WorkersConfig
+
+EPOCHS = 3
+
+
+class Told(Dataset[Tensor]):
+    """What was asked for, and by whom it was prepared."""
+
+    def __getitem__(self, place: Place) -> Tensor:
+        if place.row == 99:
+            raise ConfigError("b.jpg: is gone")
+        return torch.tensor([*place, os.getpid()])
+
+
+def planned(number: int) -> list[list[Place]]:
+    rows = np.random.default_rng(number).permutation(10 + number)
+    return places(number, sampling.batches(rows, 4))
+
+
+def told(batches: Iterator[Tensor]) -> list[list[list[int]]]:
+    return [batch[:, :3].tolist() for batch in batches]
+
+
+def expected(number: int, first: int = 0) -> list[list[list[int]]]:
+    return [[list(place) for place in batch] for batch in planned(number)[first:]]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_epoch_after_another(processes: int) -> None:
+    ahead = Ahead(Told(), WorkersConfig(loader_processes=processes), EPOCHS)
+    for number in range(EPOCHS):
+        assert told(ahead.batches(number, 0, planned)) == expected(number)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_from_where_it_was_interrupted_on_and_anew_where_one_is_left_or_left_out(processes: int) -> None:
+    ahead = Ahead(Told(), WorkersConfig(loader_processes=processes), EPOCHS)
+    assert told(ahead.batches(1, 2, planned)) == expected(1, 2)
+    left = ahead.batches(2, 0, planned)
+    assert next(left)[:, :3].tolist() == expected(2)[0]
+    assert told(ahead.batches(2, 0, planned)) == expected(2), "whose first batch had been taken"
+    assert told(ahead.batches(0, 0, planned)) == expected(0)
+
+
+def test_processes_stay_and_end_with_the_last_epoch() -> None:
+    ahead = Ahead(Told(), WorkersConfig(loader_processes=2), EPOCHS)
+    pids = []
+    for number in range(EPOCHS):
+        pids.append({int(row[3]) for batch in ahead.batches(number, 0, planned) for row in batch})
+    assert pids[0] == pids[1] == pids[2]
+    assert os.getpid() not in pids[0]
+    for pid in pids[0]:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_what_a_process_cannot_read_is_told_as_it_is() -> None:
+    ahead = Ahead(Told(), WorkersConfig(loader_processes=1), 1)
+    with pytest.raises(ConfigError, match=r"^b.jpg: is gone$"):
+        list(ahead.batches(0, 0, lambda _: [[Place(0, 0, 99)]]))
