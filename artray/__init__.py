@@ -15,6 +15,7 @@ _VERBS = (
     "export",
     "find",
     "index",
+    "plan",
     "process",
     "sample",
     "show",

@@ -7,7 +7,6 @@
 Each raises the errors of artray.errors; none prints.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +66,23 @@ def process(
     options = Options(limit=limit, retry_errors=retry_errors, moved=moved)
     with reporter or Silent() as told:
         return asdict(process(str(archive), str(store), resolved, told, options))
+
+
+def plan(
+    images: int,
+    *,
+    profile: str | Path = "bundled",
+    set: Sequence[str] = (),
+    measure: bool = False,
+    reporter: "Reporter | None" = None,
+) -> dict[str, Any]:
+    """What an archive of so many images takes; see artray.pipeline.estimate. ``measure``: by a short run here."""
+    from artray import config
+    from artray.pipeline import estimate
+
+    resolved = config.load(profile, set)
+    rate = estimate.measured(resolved, reporter) if measure else estimate.published(profile, set)
+    return estimate.estimate(images, resolved, rate)
 
 
 def demo(folder: str | Path = ".", *, reporter: "Reporter | None" = None) -> dict[str, Any]:
@@ -381,16 +397,4 @@ def experiment(
     folder = Location.of(out or Path("experiments") / loaded.name)
     with reporter or Silent() as told:
         lines = grid.conduct(loaded, folder, told)
-    return {
-        "folder": folder.uri,
-        "markdown": tables.markdown(loaded, lines),
-        "rows": [
-            {
-                "name": line.row.name,
-                "measured": [[None if math.isnan(value) else value for value in values] for values in line.values],
-                "published": list(line.row.published),
-            }
-            for line in lines
-        ],
-        "columns": [column.title for column in loaded.columns],
-    }
+    return {"folder": folder.uri, **tables.told(loaded, lines)}

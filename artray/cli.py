@@ -25,7 +25,7 @@ judge_app: Final = typer.Typer(
 )
 
 VERBS: Final = (
-    *(make.demo, make.sample, make.process, make.embed, make.index, make.status, make.verify),
+    *(make.demo, make.sample, make.plan, make.process, make.embed, make.index, make.status, make.verify),
     *(ask.find, ask.sql, ask.similar, ask.show, ask.correct, ask.evaluate, ask.export),
     duplicates.duplicates,
     training.train,

@@ -86,6 +86,45 @@ def sample(
     return None
 
 
+@verb("artray plan --images 700000", "artray plan --images 700000 --profile report --measure")
+def plan(
+    images: Annotated[int, typer.Option(min=1, help="How many pictures the archive has.")],
+    profile: Annotated[str, typer.Option(help="A shipped profile (bundled, report) or a YAML file.")] = "bundled",
+    measure: Annotated[bool, typer.Option("--measure", help="Process some pictures here, for about a minute.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what an archive takes: hours, bytes, and which index its store has."""
+    from artray.pipeline.progress import reporter
+
+    told = api.plan(images, profile=profile, set=overrides or (), measure=measure, reporter=reporter())
+    print_json(told) if as_json else print_parts(*_planned(told))
+
+
+def _planned(told: dict[str, Any]) -> list[str]:
+    """A plan in lines."""
+    from artray.pipeline.progress import duration
+
+    rate, size, index = told["rate"], told["bytes"], told["index"]
+    lines = [f"{told['images']:,} images, profile {told['profile']}"]
+    if rate is None:
+        lines.append("processing  not known for this profile: add --measure, which processes some pictures here")
+    else:
+        lines.append(f"processing  at {rate['images_per_s']:.1f} images/s on {rate['cores']} cores ({rate['where']})")
+    for each in told["processing"]:
+        lines.append(f"            {duration(each['seconds']):>10} on {each['machines']} of such machines")
+    lines.append(
+        f"records     {size['records'] / 1e9:.1f} GB, embeddings of {told['embedding_dim']:,} numbers among it"
+    )
+    lines.append(f"index       {size['vectors'] / 1e9:.1f} GB; {index['why']}")
+    if index["question_ms"] is not None:
+        lines.append(f"a question  some {index['question_ms']:,.0f} ms")
+    lines.append(f"duplicates  {duration(told['duplicates']['processor_s'])} of a processor")
+    return lines
+
+
 @verb(
     "artray process /photos /store",
     "artray process s3://museum/photos s3://museum/store --profile bundled --set pipeline.max_actors=8",

@@ -5,7 +5,7 @@ import io
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from artray.location import Location
 
@@ -45,6 +45,19 @@ def cells(grid: "Grid", lines: Sequence[Line]) -> Iterator[Cell]:
             line, title = row.place or (row.name, column.title)
             at = (title, line) if grid.transposed else (line, title)
             yield Cell(*at, measured, published)
+
+
+def told(grid: "Grid", lines: Sequence[Line]) -> dict[str, Any]:
+    """The table as JSON has it; nothing was measured where there is None."""
+    rows = [
+        {
+            "name": line.row.name,
+            "measured": [[None if math.isnan(value) else value for value in values] for values in line.values],
+            "published": list(line.row.published),
+        }
+        for line in lines
+    ]
+    return {"markdown": markdown(grid, lines), "rows": rows, "columns": [column.title for column in grid.columns]}
 
 
 def markdown(grid: "Grid", lines: Sequence[Line]) -> str:
