@@ -1,6 +1,7 @@
 """Batches prepared beside the training, in processes of their own where the profile says so."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
@@ -19,12 +20,10 @@ class Place(NamedTuple):
     row: int
 
 
-def places(number: int, shares: Iterable[Share]) -> list[list[Place]]:
+def places(number: int, shares: Iterable[Share]) -> Iterator[list[Place]]:
     """Of this worker's parts of an epoch's batches."""
-    return [
-        [Place(number, *each) for each in zip(share.positions.tolist(), share.indices.tolist(), strict=True)]
-        for share in shares
-    ]
+    for share in shares:
+        yield [Place(number, *each) for each in zip(share.positions.tolist(), share.indices.tolist(), strict=True)]
 
 
 class Ahead:
@@ -51,20 +50,22 @@ class Ahead:
         self._due: int | None = None
         self._stream: Iterator[Any] = iter(())
 
-    def batches(self, number: int, first: int, planned: Callable[[int], Sequence[list[Any]]]) -> Iterator[Any]:
+    def batches(
+        self, number: int, first: int, count: int, planned: Callable[[int], Iterable[list[Any]]]
+    ) -> Iterator[Any]:
         """An epoch's batches.
 
         Args:
             number: of the epoch; if it is not the one after the last, or the last one was not seen to its end, the
                 processes start anew.
             first: the batch to begin with, where the epoch was interrupted.
+            count: how many there are from that one on.
             planned: an epoch's batches of the data set's indices, by its number.
 
         Raises:
             ConfigError: a picture cannot be used any more.
             TransientError: a storage failed.
         """
-        count = len(planned(number)) - first
         if self._due != number or first:
             self._stream = loaded(self.dataset, self._indices(number, first, planned), self.workers, self.collate)
         self._due = None
@@ -74,8 +75,8 @@ class Ahead:
         if self._due >= self.epochs:
             next(self._stream, None)  # which ends the processes
 
-    def _indices(self, number: int, first: int, planned: Callable[[int], Sequence[list[Any]]]) -> Iterator[list[Any]]:
-        yield from planned(number)[first:]
+    def _indices(self, number: int, first: int, planned: Callable[[int], Iterable[list[Any]]]) -> Iterator[list[Any]]:
+        yield from itertools.islice(planned(number), first, None)
         for later in range(number + 1, self.epochs):
             yield from planned(later)
 

@@ -49,8 +49,9 @@ class Pictures:
     def training(self, number: int, first: int, planned: Planned) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share, augmented; of a mixed epoch each is mixed with its partner."""
         epoch, shares = planned(number)
-        batches = self._ahead.batches(number, first, lambda later: _shows(*planned(later)))
-        for share, batch in zip(shares[first:], batches, strict=True):
+        left = shares[first:]
+        batches = self._ahead.batches(number, first, len(left), lambda later: _shows(*planned(later)))
+        for share, batch in zip(left, batches, strict=True):
             images = self._ready(batch)
             if epoch.mix is not None:
                 parts = torch.from_numpy(epoch.mix.parts[share.positions])
@@ -83,7 +84,7 @@ class Show(NamedTuple):
     drawn: bool  # as a drawing
 
 
-def _shows(epoch: Epoch, shares: Sequence[Share]) -> list[list[tuple[Show, ...]]]:
+def _shows(epoch: Epoch, shares: Sequence[Share]) -> Iterator[list[tuple[Show, ...]]]:
     """Of the shares' positions; of a mixed epoch with their partners."""
 
     def show(position: int) -> Show:
@@ -93,7 +94,8 @@ def _shows(epoch: Epoch, shares: Sequence[Share]) -> list[list[tuple[Show, ...]]
         own = show(position)
         return (own,) if epoch.mix is None else (own, show(int(epoch.mix.positions[position])))
 
-    return [[with_partner(position) for position in share.positions.tolist()] for share in shares]
+    for share in shares:
+        yield [with_partner(position) for position in share.positions.tolist()]
 
 
 class _Shown(Dataset[Tensor]):

@@ -52,7 +52,9 @@ class Pictures:
 
     def training(self, number: int, first: int, planned: Callable[[int], Sequence[Share]]) -> Iterator[Batch]:
         """A batch per share of an epoch, from the ``first`` on; augmented."""
-        return self._ahead.batches(number, first, lambda later: places(later, planned(later)))
+        return self._ahead.batches(
+            number, first, len(planned(number)) - first, lambda later: places(later, planned(later))
+        )
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Batch]:
         """Pictures as the detector shows them to its network, in order."""

@@ -38,7 +38,9 @@ class Pictures:
 
     def training(self, number: int, first: int, planned: Callable[[int], Sequence[Share]]) -> Iterator[Tensor]:
         """float[n, 3, S, S] per share of an epoch, from the ``first`` on; augmented."""
-        for batch in self._ahead.batches(number, first, lambda later: places(later, planned(later))):
+        for batch in self._ahead.batches(
+            number, first, len(planned(number)) - first, lambda later: places(later, planned(later))
+        ):
             yield self._ready(batch)
 
     def validation(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
