@@ -20,10 +20,9 @@ from artray.classify.inputs import Image, resized
 from artray.config import DecodeConfig
 from artray.errors import ConfigError, RowError
 
-QUALITY: Final = 90
-SUBSAMPLING: Final = "420"
-"""A third smaller, and read in two thirds of the time, than 95 and 444; of what a network sees the error at 224 px is
-0.99 of 255 levels in place of 0.52."""
+QUALITY: Final = 95
+SUBSAMPLING: Final = "444"
+"""Quality 90 with 420 is read in two thirds of the time, but moved scores of small pictures by more than 0.03."""
 
 LONG_SIDES: Final = 4
 """The longer side is at most so many times the length of the shorter one: strips become narrower than that."""
