@@ -57,7 +57,13 @@ class Letter(NamedTuple):
 
 
 def letterbox(
-    image: Image, size_wh: tuple[int, int], *, ground: int = GROUND, centred: bool = False, squash: bool = False
+    image: Image,
+    size_wh: tuple[int, int],
+    *,
+    ground: int = GROUND,
+    centred: bool = False,
+    squash: bool = False,
+    floor: bool = False,
 ) -> Letter:
     """A picture in its aspect ratio, as large as the canvas allows.
 
@@ -67,6 +73,7 @@ def letterbox(
         ground: what the picture does not cover, in [0, 255], of all channels.
         centred: whether the picture lies in the centre; else in the upper left.
         squash: whether it fills the canvas, its aspect ratio ignored.
+        floor: whether the shorter side is rounded down, as Darknet does; else to the nearest pixel.
 
     Raises:
         ValueError: not uint8[H, W, 3], or empty.
@@ -78,7 +85,13 @@ def letterbox(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
     (height_px, width_px), (width, height) = image.shape[:2], size_wh
-    if not squash:
+    if floor and not squash:
+        # in whole numbers: in floating point 77 * (544 / 112) is less than 374
+        width, height = (
+            max(1, min(size_wh[0], width_px * size_wh[1] // height_px)),
+            max(1, min(size_wh[1], height_px * size_wh[0] // width_px)),
+        )
+    elif not squash:
         scale = min(size_wh[0] / width_px, size_wh[1] / height_px)
         width, height = max(1, round(width_px * scale)), max(1, round(height_px * scale))
     x, y = ((size_wh[0] - width) // 2, (size_wh[1] - height) // 2) if centred else (0, 0)
