@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
+from torch.nn import functional
 
 from artray.config import Section, parse
 from artray.detect import darknet, darknet_cfg, darknet_region, darknet_tree
@@ -126,9 +127,9 @@ class Darknet(OwnClasses):
 
     def _detect(self, images: Sequence[Image]) -> list[Found]:
         """What images show that go through the network together."""
-        letters = [letterbox(image, self.size_wh, centred=True, floor=True) for image in images]
-        shown = [show(letter, image) for letter, image in zip(letters, images, strict=True)]
-        outputs = self._network(torch.from_numpy(np.stack(shown)).to(self._device))
+        letters = [shown(image, self.size_wh) for image in images]
+        canvases = torch.from_numpy(np.stack([letter.canvas for letter in letters])).to(self._device)
+        outputs = self._network(canvases.permute(0, 3, 1, 2).contiguous())
         return [self._found(*each) for each in zip(outputs, letters, images, strict=True)]
 
     def _found(self, output: Tensor, letter: Letter, image: Image) -> Found:
@@ -148,12 +149,25 @@ class Darknet(OwnClasses):
         return found._replace(boxes_xyxy=letter.to_image(found.boxes_xyxy, (image.shape[1], image.shape[0])))
 
 
-def show(letter: Letter, image: Image) -> NDArray[np.float32]:
-    """The network's input float32[3, height, width] of a picture on its canvas: RGB in [0, 1], grey where it is not."""
-    (x, y), (width, height) = letter.offset_xy, letter.drawn_wh((image.shape[1], image.shape[0]))
-    pixels = np.full(letter.canvas.shape, GREY, np.float32)
-    pixels[y : y + height, x : x + width] = letter.canvas[y : y + height, x : x + width] / np.float32(255)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def bilinear(image: Image, width: int, height: int) -> NDArray[np.float32]:
+    """The image in another size, float32[height, width, 3] in [0, 1], as Darknet has it.
+
+    The corners' pixels stay in the corners, and where the image shrinks most pixels count for nothing: averaging would
+    show the network smoother pictures than those that it was trained on.
+
+    Source: ``resize_image`` of Darknet's ``src/image.c``.
+
+    >>> bilinear(np.array([[[0] * 3, [200] * 3, [255] * 3]], np.uint8), 2, 1)[0, :, 0].tolist()
+    [0.0, 1.0]
+    """
+    planes = torch.from_numpy(image.astype(np.float32) / np.float32(255)).permute(2, 0, 1)[None]
+    sized = functional.interpolate(planes, size=(height, width), mode="bilinear", align_corners=True)
+    return sized[0].permute(1, 2, 0).numpy()
+
+
+def shown(image: Image, size_wh: tuple[int, int]) -> Letter:
+    """A picture on its canvas float32[H, W, 3], RGB in [0, 1], as Darknet shows it to a network."""
+    return letterbox(image, size_wh, ground=GREY, centred=True, floor=True, draw=bilinear)
 
 
 @registry.register("darknet")

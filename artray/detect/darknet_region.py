@@ -43,13 +43,9 @@ def boxes(output: Tensor, region: Region, size_wh: tuple[int, int], objectness_m
     anchor, cell = (objectness >= objectness_min).nonzero(as_tuple=True)
     numbers = maps[anchor, :, cell]
     corner_cells = torch.stack((cell % width, cell.div(width, rounding_mode="floor")), dim=1)
-    anchors = torch.tensor(region.anchors_wh, device=output.device)
-    sides = (
-        numbers[:, 2:COORDINATES].exp()
-        * anchors[anchor]
-        * anchors.new_tensor(size_wh)
-        / anchors.new_tensor((width, height))
-    )
+    cell_px = torch.tensor((size_wh[0] / width, size_wh[1] / height), device=output.device)
+    anchors_px = torch.tensor(region.anchors_wh, device=output.device) * cell_px
+    sides = numbers[:, 2:COORDINATES].exp() * anchors_px[anchor]
     centres = (numbers[:, :2].sigmoid() + corner_cells) * cell_px
     corners = torch.cat((centres - sides / 2, centres + sides / 2), dim=1)
     columns = (corners, objectness[anchor, cell], numbers[:, BEFORE_CLASSES:])
