@@ -1,6 +1,7 @@
 """Pictures on a canvas of a network's size, and boxes there and back."""
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ GROUND: Final = 114
 class Letter(NamedTuple):
     """A picture on its canvas."""
 
-    canvas: Image
-    """uint8[H, W, 3]."""
+    canvas: NDArray[Any]
+    """[H, W, 3], uint8 unless the picture was drawn as something else."""
     scale_xy: tuple[float, float]
     """Pixels of the canvas for one of the picture, across and down: they differ at least by rounding to pixels."""
     offset_xy: tuple[int, int]
@@ -57,16 +58,25 @@ class Letter(NamedTuple):
 
 
 def letterbox(
-    image: Image, size_wh: tuple[int, int], *, ground: int = GROUND, centred: bool = False, squash: bool = False
+    image: Image,
+    size_wh: tuple[int, int],
+    *,
+    ground: float = GROUND,
+    centred: bool = False,
+    squash: bool = False,
+    floor: bool = False,
+    draw: Callable[[Image, int, int], NDArray[Any]] = resize,
 ) -> Letter:
     """A picture in its aspect ratio, as large as the canvas allows.
 
     Args:
         image: uint8[H, W, 3], H and W at least 1.
         size_wh: of the canvas.
-        ground: what the picture does not cover, in [0, 255], of all channels.
+        ground: what the picture does not cover, of all channels, on the scale of what is drawn: [0, 255].
         centred: whether the picture lies in the centre; else in the upper left.
         squash: whether it fills the canvas, its aspect ratio ignored.
+        floor: whether the shorter side is rounded down, as Darknet does; else to the nearest pixel.
+        draw: from the picture, a width and a height to [height, width, 3] of any type, which the canvas then has.
 
     Raises:
         ValueError: not uint8[H, W, 3], or empty.
@@ -78,10 +88,17 @@ def letterbox(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"image: expected uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
     (height_px, width_px), (width, height) = image.shape[:2], size_wh
-    if not squash:
+    if floor and not squash:
+        # in whole numbers: in floating point 77 * (544 / 112) is less than 374
+        width, height = (
+            max(1, min(size_wh[0], width_px * size_wh[1] // height_px)),
+            max(1, min(size_wh[1], height_px * size_wh[0] // width_px)),
+        )
+    elif not squash:
         scale = min(size_wh[0] / width_px, size_wh[1] / height_px)
         width, height = max(1, round(width_px * scale)), max(1, round(height_px * scale))
     x, y = ((size_wh[0] - width) // 2, (size_wh[1] - height) // 2) if centred else (0, 0)
-    canvas = np.full((size_wh[1], size_wh[0], 3), ground, np.uint8)
-    canvas[y : y + height, x : x + width] = resize(image, width, height)
+    drawn = draw(image, width, height)
+    canvas = np.full((size_wh[1], size_wh[0], 3), ground, drawn.dtype)
+    canvas[y : y + height, x : x + width] = drawn
     return Letter(canvas, (width / width_px, height / height_px), (x, y))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from artray.config import DetectConfig, ViewsConfig
 from artray.detect import (  # noqa: F401 - they register their architectures
+    darknet_engine,
     detectron2_engine,
     onnx_engine,
     torchvision_engine,
