@@ -89,7 +89,9 @@ def sample(
 @verb("artray plan --images 700000", "artray plan --images 700000 --profile report --measure")
 def plan(
     images: Annotated[int, typer.Option(min=1, help="How many pictures the archive has.")],
-    profile: Annotated[str, typer.Option(help="A shipped profile (bundled, report) or a YAML file.")] = "bundled",
+    profile: Annotated[
+        str, typer.Option(help="A shipped profile (bundled, thorough, report) or a YAML file.")
+    ] = "bundled",
     measure: Annotated[bool, typer.Option("--measure", help="Process some pictures here, for about a minute.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
@@ -133,7 +135,9 @@ def _planned(told: dict[str, Any]) -> list[str]:
 def process(
     archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="A folder of images or s3://bucket/prefix.")],
     store: StoreArgument,
-    profile: Annotated[str, typer.Option(help="A shipped profile (bundled, report) or a YAML file.")] = "bundled",
+    profile: Annotated[
+        str, typer.Option(help="A shipped profile (bundled, thorough, report) or a YAML file.")
+    ] = "bundled",
     metadata: Annotated[
         str | None, typer.Option(help="CSV, JSONL or Parquet with what is known of the images.")
     ] = None,

@@ -121,7 +121,7 @@ def one_line(done: Result) -> str:
         (("process", "NOWHERE", "OTHER"), "expected a folder of images"),
         (
             ("process", "NOWHERE", "OTHER", "--profile", "nothing"),
-            "one of: bundled, ensemble-iconart, ensemble-resnext, ensemble-yolo, report",
+            "one of: bundled, ensemble-iconart, ensemble-resnext, ensemble-yolo, report, thorough",
         ),
         (("process", "NOWHERE", "OTHER", "--set", "x"), "expected section.key=value"),
         (("process", "NOWHERE", "OTHER", "--set", "a.b=c"), "known keys"),

@@ -17,7 +17,8 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_shipped_profiles_say_every_default_out_loud() -> None:
-    assert list(config.shipped()) == ["bundled", "ensemble-iconart", "ensemble-resnext", "ensemble-yolo", "report"]
+    ensembles = ["ensemble-iconart", "ensemble-resnext", "ensemble-yolo"]
+    assert list(config.shipped()) == ["bundled", *ensembles, "report", "thorough"]
     assert config.load("bundled") == Profile(name="bundled")  # the file repeats the code's defaults: neither may drift
     text = config.shipped()["bundled"].read_text(encoding="utf-8")
     for section, fields in Profile(name="x").model_dump().items():
@@ -113,7 +114,8 @@ def test_wrong_files_are_named(tmp_path: Path, text: str, message: str) -> None:
 def test_files_that_are_no_text_or_too_long(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     with pytest.raises(
-        ConfigError, match=r"No such file.*one of: bundled, ensemble-iconart, ensemble-resnext, ensemble-yolo, report"
+        ConfigError,
+        match=r"No such file.*one of: bundled, ensemble-iconart, ensemble-resnext, ensemble-yolo, report, thorough",
     ):
         config.load(path)
     with pytest.raises(ConfigError, match="Is a directory"):
