@@ -22,7 +22,7 @@ from artray.models.cards import Card, Weights
 from artray.train.detectors import judging, learners, plan, run
 from artray.train.detectors.labels import Boxed, Labels, arrays
 from artray.train.detectors.learner import Learner, alike
-from artray.train.detectors.profile import BalanceBoxes, DetectorProfile
+from artray.train.detectors.profile import BalanceBoxes, BoxData, DetectorProfile
 from artray.train.detectors.torchvision_learner import transferred
 from artray.train.exchange import alone
 from tests.boxes_training import COUNT, NAMES, box, labels, picture, profile, shared, trained, trainer
@@ -353,3 +353,12 @@ def test_a_card_that_cannot_be_trained_is_refused() -> None:
     cfg = profile(detector={"frozen_stages": 1}, training={"precision": "float32"})
     with pytest.raises(ConfigError, match=r"detector.frozen_stages: expected at most 0, got 1 of fasterrcnn_mobile"):
         learners.build(cfg, torchvision_card("fasterrcnn_mobilenet_v3_large_320_fpn"), NAMES, alone())
+
+
+def test_imagenets_landforms_are_learned_only_where_asked_for() -> None:
+    sources = [{"kind": "voc", "path": "x", "labels": "imagenet"}, {"kind": "csv", "path": "y"}]
+    for asked, alp in ((False, None), (True, "mountains")):
+        imagenet, own = BoxData.model_validate({"sources": sources, "imagenet_landforms": asked}).learned()
+        assert imagenet.label_map()["alp"] == alp
+        assert imagenet.label_map()["tabby"] == "cat"
+        assert own.label_map()["mountains"] == "mountains"

@@ -115,6 +115,16 @@ class BoxSource(Section):
             _check(class_name, f"{self.title}: labels: {label}")
         return LabelMap(self.title, given, {})
 
+    def without(self, category: str) -> "BoxSource":
+        """The same, but that labels of a category's classes are no class of ours.
+
+        Raises:
+            ConfigError: as of :meth:`label_map`.
+        """
+        known = self.label_map()
+        kept = {label: None if name and coarse(name) == category else name for label, name in known.classes.items()}
+        return self.model_copy(update={"labels": kept})
+
     def classes(self, found: LabelMap) -> tuple[str, ...]:
         """The classes that it labels exhaustively, in the taxonomy's order.
 

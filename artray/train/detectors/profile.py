@@ -3,7 +3,7 @@
 Sections in comments are those of the report's chapter Object Detection.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,8 @@ from artray.detect.datasets.sources import BoxSource
 from artray.taxonomy import CATEGORY, coarse
 from artray.train.profile import EpochsConfig, OptimiserConfig, WorkersConfig, check_titles
 from artray.train.shown import Fraction, Scale
+
+LANDFORMS: Final = "landforms"
 
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 
@@ -30,6 +32,8 @@ class BoxData(Section):
         near_bits: pictures whose perceptual hashes differ in at most so many of 64 bits show one work, which is never
             on two sides of a split; null trusts what the sets say of duplicates.
         mirrored: sets that hold mirror images of their own pictures, which are compared mirrored as well.
+        imagenet_landforms: whether boxes of landforms count of sets with ImageNet's labels: the report left them out
+            (4.1), for photographs of landforms taught its detectors to see them everywhere in art.
     """
 
     sources: tuple[BoxSource, ...] = Field(min_length=1)
@@ -39,6 +43,17 @@ class BoxData(Section):
     cache: str | None = None
     near_bits: int | None = Field(8, ge=0, le=16)
     mirrored: tuple[str, ...] = ()
+    imagenet_landforms: bool = False
+
+    def learned(self) -> tuple[BoxSource, ...]:
+        """The sources with those labels that are learned from.
+
+        Raises:
+            ConfigError: a table of labels is not there, or has classes that the taxonomy does not have.
+        """
+        if self.imagenet_landforms:
+            return self.sources
+        return tuple(each.without(LANDFORMS) if each.labels == "imagenet" else each for each in self.sources)
 
     @model_validator(mode="after")
     def _consistent(self) -> "BoxData":

@@ -50,7 +50,7 @@ def read(profile: DetectorProfile) -> Labelled:
     Raises:
         ConfigError: a set cannot be read, or none has a box of the profile's classes.
     """
-    found = tables.merged([reading.read(source) for source in profile.data.sources])
+    found = tables.merged([reading.read(source) for source in profile.data.learned()])
     wanted = set(profile.classes or ())
     there = {name for name in found.boxes["class_name"].to_pylist() if name}
     if not there or (wanted and not wanted & there):
@@ -109,7 +109,7 @@ def begin(
     left_out = [*split.found.left_out, *split.found.mended, *pasted]
     for line in run.summary(left_out):
         reporter.note(line)
-    used = {source.title: _used(source.label_map().classes.values()) for source in data.sources}
+    used = {source.title: _used(source.label_map().classes.values()) for source in data.learned()}
     images, boxes = split.found.images, split.found.boxes
     labels, rows = arrays(images, boxes, class_names(boxes, profile.classes), used), parts_of(images)
     factors = plan.factors(labels, rows["train"], profile.balance)
