@@ -99,7 +99,7 @@ def loaded(
         ConfigError: a picture cannot be used any more.
         TransientError: a storage failed.
     """
-    processes = workers.loader_processes
+    processes = workers.processes
     if processes:  # each would resize with a thread per core; and OpenCV's threads do not survive a fork
         cv2.setNumThreads(1)
     loader: Any = DataLoader(

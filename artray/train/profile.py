@@ -3,6 +3,7 @@
 Sections in comments are those of the report's chapter Image Classification.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -236,7 +237,8 @@ class WorkersConfig(Section):
         device: of each.
         cpus_per_worker: reserved for each.
         threads: of each, for arithmetic.
-        loader_processes: of each, which prepare pictures; 0 does it in between.
+        loader_processes: of each, which prepare pictures; 0 does it in between; null for none on a CPU, and for a GPU
+            all cores but one, shared evenly by the workers, as if they were on one machine.
         max_failures: how many times lost workers are replaced; -1 for ever.
         cuda_graph: record a batch's passes once and launch them as a whole: faster where a network has many small
             layers. For one worker that trains a classifier on a GPU.
@@ -247,9 +249,16 @@ class WorkersConfig(Section):
     device: Device = "cpu"
     cpus_per_worker: float = Field(1.0, gt=0)
     threads: int = Field(1, ge=1)
-    loader_processes: int = Field(0, ge=0)
+    loader_processes: int | None = Field(None, ge=0)
     max_failures: int = Field(3, ge=-1)
     cuda_graph: bool = False
+
+    @property
+    def processes(self) -> int:
+        """How many processes of each worker prepare pictures."""
+        if self.loader_processes is not None or self.device == "cpu":
+            return self.loader_processes or 0
+        return max(1, ((os.cpu_count() or 2) - 1) // self.workers)
 
     def check(self, training: EpochsConfig) -> None:
         """Raises ValueError where they cannot share such batches."""
