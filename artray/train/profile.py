@@ -236,7 +236,8 @@ class WorkersConfig(Section):
         device: of each.
         cpus_per_worker: reserved for each.
         threads: of each, for arithmetic.
-        loader_processes: of each, which prepare pictures; 0 does it in between.
+        loader_processes: of each, which prepare pictures, up to four batches ahead each; 0 does it in between. While an
+            epoch is judged there are as many again.
         max_failures: how many times lost workers are replaced; -1 for ever.
         cuda_graph: record a batch's passes once and launch them as a whole: faster where a network has many small
             layers. For one worker that trains a classifier on a GPU.
