@@ -81,6 +81,7 @@ def plan(
     from artray.pipeline import estimate
 
     resolved = config.load(profile, set)
+    estimate.estimate(images, resolved, None)  # before a minute goes by: whether it can be said at all
     rate = estimate.measured(resolved, reporter) if measure else estimate.published(profile, set)
     return estimate.estimate(images, resolved, rate)
 

@@ -116,7 +116,8 @@ def _planned(told: dict[str, Any]) -> list[str]:
     else:
         lines.append(f"processing  at {rate['images_per_s']:.1f} images/s on {rate['cores']} cores ({rate['where']})")
     for each in told["processing"]:
-        lines.append(f"            {duration(each['seconds']):>10} on {each['machines']} of such machines")
+        machines = "one such machine" if each["machines"] == 1 else f"{each['machines']} such machines"
+        lines.append(f"            {duration(each['seconds']):>10} on {machines}")
     lines.append(
         f"records     {size['records'] / 1e9:.1f} GB, embeddings of {told['embedding_dim']:,} numbers among it"
     )

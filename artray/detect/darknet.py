@@ -148,8 +148,8 @@ def _max_pool(section: Section, shape: Shape, _: Sequence[Shape]) -> tuple[nn.Mo
     stride = section.number("stride", 1, least=1)
     size = section.number("size", stride, least=1)
     padding = section.number("padding", size - 1)
-    if padding >= 2 * size:
-        raise section.wrong("padding", f"less than {2 * size}, so that no window lies beyond the map")
+    if padding > 2 * (size - 1):  # the larger half of it is to the right and below
+        raise section.wrong("padding", f"at most {2 * (size - 1)}, so that no window lies beyond the map")
     layer = MaxPool(size, stride, padding)
     return layer, (shape[0], layer.output(shape[1]), layer.output(shape[2]))
 

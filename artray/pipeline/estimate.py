@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from artray.config import Profile
+from artray.errors import ConfigError
 from artray.models import cards
-from artray.pipeline.progress import Reporter, Silent
+from artray.pipeline.progress import Reporter, Silent, Tally
 from artray.store.vectors import LITE_ROWS
 
 MACHINES: Final = (1, 4, 16)
@@ -57,12 +58,61 @@ def measured(profile: Profile, reporter: Reporter | None = None, images: int = S
     from artray.archive.sample import make
     from artray.pipeline.run import Options, process
 
-    with tempfile.TemporaryDirectory(prefix="artray-estimate-") as folder:
+    local = profile.model_copy(update={"store": profile.store.model_copy(update={"milvus_uri": None})})
+    with tempfile.TemporaryDirectory(prefix="artray-estimate-") as folder, _Timed(reporter or Silent()) as timed:
         archive, store = Path(folder) / "archive", Path(folder) / "store"
         make.write_archive(archive, images, 0, 0)
-        with reporter or Silent() as told:
-            summary = process(str(archive), str(store), profile, told, Options())
-    return Rate(summary.images_per_s, os.cpu_count() or 1, f"measured here, {images:,} pictures of the sample archive")
+        summary = process(str(archive), str(store), local, timed, Options())
+    where = f"measured here, {images:,} pictures of the sample archive"
+    return Rate(timed.images_per_s or summary.images_per_s, os.cpu_count() or 1, where)
+
+
+class _Timed:
+    """A reporter that times what comes after the first part: until then Ray starts and models are loaded.
+
+    Args:
+        told: is told everything, too.
+    """
+
+    def __init__(self, told: Reporter) -> None:
+        self.told, self.notes = told, told.notes
+        self._processing: Tally | None = None
+        self._done: list[tuple[float, int]] = []
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Images per second from the first finished part to the last; None where there are fewer than two."""
+        if len(self._done) < 2:
+            return None
+        (first_s, first), (last_s, last) = self._done[0], self._done[-1]
+        return round((last - first) / max(last_s - first_s, 1e-3), 2)
+
+    def phase(self, text: str) -> None:
+        """Handed on."""
+        self.told.phase(text)
+
+    def start(self, tally: Tally, doing: str = "processing") -> None:
+        """Noted, and handed on."""
+        if doing == "processing":
+            self._processing = tally
+        self.told.start(tally, doing)
+
+    def update(self, tally: Tally) -> None:
+        """Noted, and handed on."""
+        if tally is self._processing and tally.done > (self._done[-1][1] if self._done else 0):
+            self._done.append((tally.seconds, tally.done))
+        self.told.update(tally)
+
+    def note(self, text: str) -> None:
+        """Handed on."""
+        self.told.note(text)
+
+    def __enter__(self) -> "_Timed":
+        self.told.__enter__()
+        return self
+
+    def __exit__(self, *given: Any) -> None:
+        self.told.__exit__(*given)
 
 
 def estimate(images: int, profile: Profile, rate: Rate | None) -> dict[str, Any]:
@@ -72,7 +122,12 @@ def estimate(images: int, profile: Profile, rate: Rate | None) -> dict[str, Any]
         images: how many pictures it has.
         profile: what is done with them.
         rate: of a machine; None where it is not known.
+
+    Raises:
+        ConfigError: there is no picture, or a card of the profile is not known.
     """
+    if images < 1:
+        raise ConfigError(f"images: expected at least 1, got {images}")
     loaded = (cards.load(name) for name in profile.classify.cards)
     dim = next((card.embedding_dim or 0 for card in loaded if "embedding" in card.yields), 0)
     engine = _engine(profile, images)
@@ -84,7 +139,11 @@ def estimate(images: int, profile: Profile, rate: Rate | None) -> dict[str, Any]
         "processing": _times(images, rate),
         "bytes": {"records": records, "vectors": vectors},
         "embedding_dim": dim,
-        "index": {"engine": engine, "question_ms": _question_ms(engine, images), "why": _why(profile, engine, images)},
+        "index": {
+            "engine": engine,
+            "question_ms": _question_ms(profile, engine, images),
+            "why": _why(profile, engine, images),
+        },
         "duplicates": {"processor_s": round(images * DUPLICATES_S)},
     }
 
@@ -106,18 +165,25 @@ def _engine(profile: Profile, images: int) -> str | None:
     return "milvus" if store.milvus_uri or images <= LITE_ROWS else "hnsw"
 
 
-def _question_ms(engine: str | None, images: int) -> float | None:
+def _question_ms(profile: Profile, engine: str | None, images: int) -> float | None:
+    """How long a question takes; None where it was not measured: of a Milvus server, or without an index."""
+    if engine == "milvus":
+        return None if profile.store.milvus_uri else _lite_ms(images)
+    return GRAPH_MS if engine == "hnsw" else None
+
+
+def _lite_ms(images: int) -> int:
     least, each = LITE_MS
-    return {"milvus": round(least + each * images), "hnsw": GRAPH_MS}.get(engine or "")
+    return round(least + each * images)
 
 
 def _why(profile: Profile, engine: str | None, images: int) -> str:
     """A sentence on the engine."""
-    lite = f"Milvus Lite goes through the keys of all vectors at every question: {_question_ms('milvus', images):,} ms"
+    lite = f"Milvus Lite goes through the keys of all vectors at every question: {_lite_ms(images):,} ms"
     if engine is None:
         return "no index (store.index: false): all records are compared at every question"
     if engine == "hnsw":
-        return f"a graph in a file. {lite} at this size, and more of it is not what it was made for"
+        return "a graph in a file" if images <= LITE_ROWS else f"a graph in a file. {lite} at this size"
     if profile.store.milvus_uri:
         return f"the Milvus server {profile.store.milvus_uri}"
     return (

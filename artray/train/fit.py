@@ -1,5 +1,6 @@
 """One worker of a training, from its folder to the card that comes out of it. Knows nothing of Ray."""
 
+import contextlib
 import hashlib
 import io
 import subprocess
@@ -103,14 +104,15 @@ def run(folder: RunFolder, trainer: Loop, tell: Told) -> None:
     checkpoints, first = folder.checkpoints, trainer.exchange.rank == 0
     if (state := checkpoints.load()) is not None:
         trainer.load(state)
-    while not trainer.done:
-        result = trainer.run_epoch(lambda: checkpoints.save(trainer.state()) if first else None)
-        if first:
-            if trainer.best is result:
-                checkpoints.save({"network": trainer.judged.state_dict(), "epoch": result.epoch}, BEST)
-            checkpoints.save(trainer.state())
-            told.tell(folder.location, trainer.history, trainer.done)
-        tell(result)
+    with contextlib.closing(trainer):
+        while not trainer.done:
+            result = trainer.run_epoch(lambda: checkpoints.save(trainer.state()) if first else None)
+            if first:
+                if trainer.best is result:
+                    checkpoints.save({"network": trainer.judged.state_dict(), "epoch": result.epoch}, BEST)
+                checkpoints.save(trainer.state())
+                told.tell(folder.location, trainer.history, trainer.done)
+            tell(result)
     trainer.exchange.gather(None)  # until the first one has written the best weights
     best = checkpoints.load(BEST)
     if best is None or trainer.best is None or best["epoch"] != trainer.best.epoch:

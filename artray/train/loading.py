@@ -29,8 +29,8 @@ def places(number: int, shares: Iterable[Share]) -> Iterator[list[Place]]:
 class Ahead:
     """A data set's batches, one epoch after another.
 
-    The processes live as long as the training. While the last batches of an epoch are learned from, and while it is
-    judged, they prepare the first of the next.
+    The processes live until the last epoch's last batch, or until :meth:`close`. While the last batches of an epoch are
+    learned from, and while it is judged, they prepare the first of the next.
 
     Args:
         dataset: is sent to the processes; knows nothing of epochs.
@@ -74,6 +74,10 @@ class Ahead:
         self._due = number + 1
         if self._due >= self.epochs:
             next(self._stream, None)  # which ends the processes
+
+    def close(self) -> None:
+        """End the processes, and drop what they prepared; for a training that ends before its last epoch."""
+        self._due, self._stream = None, iter(())
 
     def _indices(self, number: int, first: int, planned: Callable[[int], Iterable[list[Any]]]) -> Iterator[list[Any]]:
         yield from itertools.islice(planned(number), first, None)

@@ -102,6 +102,9 @@ class Loop(abc.ABC):
     def validated(self) -> tuple[float, dict[str, float]]:
         """The loss over validation, and its metrics by name; the same for all workers."""
 
+    def close(self) -> None:  # noqa: B027 - a training that reads nothing ahead has nothing to end
+        """End what prepares batches of later epochs; training can go on, which starts it anew."""
+
     @property
     def judged(self) -> nn.Module:
         """What is validated and kept: the network, or the average of its weights."""

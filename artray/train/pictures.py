@@ -72,6 +72,10 @@ class Pictures:
         for batch in loaded(views, in_order(len(rows), batch_size), self.profile.workers):
             yield self._ready(batch.flatten(0, 1))
 
+    def close(self) -> None:
+        """End the processes that prepare what would be learned from next."""
+        self._ahead.close()
+
     def _ready(self, batch: Tensor) -> Tensor:
         """float[..., 3, S, S] on the worker's device, of uint8[..., S, S, 3]."""
         return self.normalise(sent(batch, self.device))
@@ -173,6 +177,9 @@ class Embeddings:
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """An embedding has one view."""
         return self.validation(rows, batch_size)
+
+    def close(self) -> None:
+        """There are no processes."""
 
     def _at(self, rows: Ints) -> Tensor:
         return self.rows[torch.from_numpy(rows)].to(self.dtype)

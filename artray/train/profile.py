@@ -237,8 +237,9 @@ class WorkersConfig(Section):
         device: of each.
         cpus_per_worker: reserved for each.
         threads: of each, for arithmetic.
-        loader_processes: of each, which prepare pictures; 0 does it in between; null for none on a CPU, and for a GPU
-            all cores but one, shared evenly by the workers, as if they were on one machine.
+        loader_processes: of each, which prepare pictures, up to four batches ahead each; while an epoch is judged there
+            are as many again. 0 does it in between; null for none on a CPU, and for a GPU all cores but one, shared
+            evenly by the workers, as if they were on one machine.
         max_failures: how many times lost workers are replaced; -1 for ever.
         cuda_graph: record a batch's passes once and launch them as a whole: faster where a network has many small
             layers. For one worker that trains a classifier on a GPU.

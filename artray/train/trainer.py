@@ -36,6 +36,9 @@ class Inputs(Protocol):
     def judged(self, rows: Ints, batch_size: int) -> Iterator[Tensor]:
         """What it takes at the end: all views of an image, one behind the other, of so many images at a time."""
 
+    def close(self) -> None:
+        """No more is learned: end what prepares it."""
+
 
 class Batch(NamedTuple):
     """A worker's part of a batch."""
@@ -85,6 +88,10 @@ class Trainer(Loop):
         images = self.inputs.training(self.epoch, self.batch, self._planned)
         pairs = zip(shares[self.batch :], images, strict=True)
         return Shown(len(epoch.indices), (Batch(epoch, share, self.on_device(each)) for share, each in pairs))
+
+    def close(self) -> None:
+        """End the processes that prepare pictures."""
+        self.inputs.close()
 
     def _planned(self, number: int) -> tuple[Epoch, list[Share]]:
         epoch = epochs.plan(self.profile, self.labels, self.train, number)

@@ -82,7 +82,8 @@ def test_a_cfg_is_read() -> None:
             NET + CONV + "[maxpool]\nstride=2\n[route]\nlayers=0,1\n" + REGION,
             r"\[route\] in line 10: layers: expected layers of one width and height",
         ),
-        (NET + "[maxpool]\nsize=2\npadding=4\n" + CONV + REGION, r"padding: expected less than 4"),
+        (NET + "[maxpool]\nsize=2\npadding=4\n" + CONV + REGION, r"padding: expected at most 2"),
+        (NET + "[maxpool]\nsize=3\nstride=1\npadding=5\n" + CONV + REGION, r"padding: expected at most 4"),
         (NET + CONV.replace("6", "6\nsize=99") + REGION, r"\[convolutional\] in line 5: expected a larger input"),
     ],
 )

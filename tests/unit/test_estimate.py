@@ -3,7 +3,11 @@
 import pytest
 
 from artray import config
-from artray.pipeline.estimate import PUBLISHED, Rate, estimate
+from artray.config import Profile
+from artray.errors import ConfigError
+from artray.pipeline import progress, run
+from artray.pipeline.estimate import PUBLISHED, Rate, estimate, measured
+from artray.pipeline.report import Summary
 
 RATE = Rate(10.0, 2, "here")
 
@@ -34,6 +38,41 @@ def test_which_index_and_why(images: int, store: list[str], engine: str | None, 
     index = estimate(images, config.load("bundled", store), RATE)["index"]
     assert index["engine"] == engine
     assert why in index["why"]
+
+
+def test_nothing_is_said_of_what_was_not_measured_or_does_not_matter() -> None:
+    server = estimate(700_000, config.load("bundled", ["store.milvus_uri=http://milvus:19530"]), RATE)["index"]
+    assert server["question_ms"] is None, "Milvus Lite was measured, no server"
+    small = estimate(1_000, config.load("bundled", ["store.engine=hnsw"]), RATE)["index"]
+    assert small["why"] == "a graph in a file"
+
+
+def test_a_measurement_leaves_out_what_comes_before_the_first_part_and_touches_no_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 20.0, 22.0, 24.0])  # Ray and the models take 20 s, every part of 8 pictures 2 s from then on
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+
+    def process(archive: str, store: str, profile: Profile, told: progress.Reporter, options: run.Options) -> Summary:
+        assert profile.store.milvus_uri is None
+        tally = progress.Tally(24)
+        told.start(tally)
+        for _ in range(3):
+            told.update(tally)
+            tally.add(8, {})
+            told.update(tally)
+        told.start(progress.Tally.__new__(progress.Tally), "indexing")
+        return Summary("run", images_per_s=1.0)
+
+    monkeypatch.setattr(run, "process", process)
+    rate = measured(config.load("bundled", ["store.milvus_uri=http://milvus:19530"]), images=2)
+    assert rate.images_per_s == 4.0
+
+
+@pytest.mark.parametrize("images", [0, -1])
+def test_an_archive_has_a_picture_at_least(images: int) -> None:
+    with pytest.raises(ConfigError, match=f"images: expected at least 1, got {images}"):
+        estimate(images, config.load("bundled"), RATE)
 
 
 def test_without_a_rate_there_are_no_hours_and_without_an_index_no_vectors() -> None:

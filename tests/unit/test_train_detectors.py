@@ -362,3 +362,11 @@ def test_imagenets_landforms_are_learned_only_where_asked_for() -> None:
         assert imagenet.label_map()["alp"] == alp
         assert imagenet.label_map()["tabby"] == "cat"
         assert own.label_map()["mountains"] == "mountains"
+
+
+def test_landforms_that_do_not_count_are_not_denied_either() -> None:
+    source = {"kind": "voc", "path": "x", "labels": "imagenet", "labelled": ["mountains", "cat"]}
+    (imagenet,) = BoxData.model_validate({"sources": [source]}).learned()
+    assert imagenet.classes(imagenet.label_map()) == ("cat",), "its mountains are in the pictures, without boxes"
+    (imagenet,) = BoxData.model_validate({"sources": [source | {"labelled": None}]}).learned()
+    assert "mountains" not in imagenet.classes(imagenet.label_map())

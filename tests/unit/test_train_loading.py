@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from artray.errors import ConfigError
+from artray.errors import ConfigError, TransientError
+from artray.location import Location
 from artray.train import sampling
+from artray.train.fit import run
 from artray.train.loading import Ahead, Place, places
+from artray.train.loop import Result
 from artray.train.profile import WorkersConfig
+from artray.train.rundir import MADE, RunFolder
+from tests import boxes_training, methods_training, training
 
 EPOCHS = 3
 
@@ -70,6 +78,47 @@ def test_processes_stay_and_end_with_the_last_epoch() -> None:
     for pid in pids[0]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_processes_end_when_it_is_closed_and_another_epoch_starts_others() -> None:
+    ahead = Ahead(Told(), WorkersConfig(loader_processes=2), EPOCHS)
+    pids = {int(row[3]) for batch in shown(ahead, 0, 0) for row in batch}
+    ahead.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert told(shown(ahead, 1, 0)) == expected(1)
+    ahead.close()
+
+
+STILL: dict[str, Any] = {"optimiser": {"lr": 1e-12}, "workers": {"loader_processes": 2}}
+"""Nothing is learned, so that no epoch is better than the first."""
+
+
+def begun(folder: Path) -> RunFolder:
+    made = RunFolder(Location.of(folder))
+    (made.location / MADE).write_json({"profile": {}, "card": None, "data_sha256": ""})
+    return made
+
+
+@pytest.mark.parametrize("kind", [training, boxes_training, methods_training])
+def test_no_process_is_left_of_a_training_that_stops_early(kind: Any, tmp_path: Path) -> None:
+    made = kind.trainer(kind.profile(**STILL, training={"epochs": 9, "patience_epochs": 1}))
+    run(begun(tmp_path), made, lambda _: None)
+    assert len(made.history) < 9
+    assert not active_children()
+
+
+@pytest.mark.parametrize("kind", [training, boxes_training, methods_training])
+def test_no_process_is_left_of_a_training_that_fails(kind: Any, tmp_path: Path) -> None:
+    made = kind.trainer(kind.profile(**STILL, training={"epochs": 9}))
+
+    def fail(_: Result) -> None:
+        raise TransientError("the storage is gone")
+
+    with pytest.raises(TransientError):
+        run(begun(tmp_path), made, fail)
+    assert not active_children()
 
 
 def test_what_a_process_cannot_read_is_told_as_it_is() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from artray.train.detectors.profile import DetectorProfile
 from artray.train.profile import TrainProfile
+from tests import methods_training
 from tests.training import profile, trained
 
 
@@ -31,6 +32,11 @@ def test_only_one_worker_on_a_gpu_records(workers: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"workers.cuda_graph: expected one worker on workers.device cuda, got \d on"):
         profile(workers=workers | {"cuda_graph": True})
     assert isinstance(profile(workers={"device": "cuda", "cuda_graph": True}), TrainProfile)
+
+
+def test_methods_are_not_recorded() -> None:
+    with pytest.raises(ValueError, match=r"workers\.cuda_graph: expected false"):
+        methods_training.profile(workers={"device": "cuda", "cuda_graph": True})
 
 
 def test_detectors_are_not_recorded() -> None:

@@ -116,14 +116,15 @@ class BoxSource(Section):
         return LabelMap(self.title, given, {})
 
     def without(self, category: str) -> "BoxSource":
-        """The same, but that labels of a category's classes are no class of ours.
+        """The same, but that labels of a category's classes are no class of ours, and none of them is denied.
 
         Raises:
-            ConfigError: as of :meth:`label_map`.
+            ConfigError: as of :meth:`label_map` and :meth:`classes`.
         """
         known = self.label_map()
         kept = {label: None if name and coarse(name) == category else name for label, name in known.classes.items()}
-        return self.model_copy(update={"labels": kept})
+        labelled = self.labelled and tuple(name for name in self.classes(known) if coarse(name) != category)
+        return self.model_copy(update={"labels": kept, "labelled": labelled})
 
     def classes(self, found: LabelMap) -> tuple[str, ...]:
         """The classes that it labels exhaustively, in the taxonomy's order.

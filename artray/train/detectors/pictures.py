@@ -60,6 +60,10 @@ class Pictures:
         """Pictures as the detector shows them to its network, in order."""
         return loaded(_Plain(self, rows), in_order(len(rows), batch_size), self.profile.workers, _together)
 
+    def close(self) -> None:
+        """End the processes that prepare what would be learned from next."""
+        self._ahead.close()
+
     def scene(self, row: int) -> Scene:
         """A picture and its objects, in the cache's resolution."""
         image, boxed = self.read(row), self.labels.boxed[row]

@@ -50,6 +50,10 @@ class Trainer(Loop):
         batches = self.pictures.training(self.epoch, self.batch, self._planned)
         return Shown(len(self._rows(self.epoch)), batches)
 
+    def close(self) -> None:
+        """End the processes that prepare pictures."""
+        self.pictures.close()
+
     def _rows(self, number: int) -> Ints:
         """An epoch's pictures."""
         return plan.epoch(self.factors, self.train, self.training.seed, number)

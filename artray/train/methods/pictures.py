@@ -49,6 +49,10 @@ class Pictures:
         for batch in loaded(looks, in_order(len(rows), batch_size), self.profile.workers):
             yield self._ready(batch[:, 0])
 
+    def close(self) -> None:
+        """End the processes that prepare what would be learned from next."""
+        self._ahead.close()
+
     def _ready(self, batch: Tensor) -> Tensor:
         """On the worker's device, of uint8[n, S, S, 3]."""
         return self.normalise(sent(batch, self.device))

@@ -151,6 +151,8 @@ class MethodProfile(Section):
         else:
             self._check_nothing_of_epochs()
         self.workers.check(self.training)
+        if self.workers.cuda_graph:
+            raise ValueError("workers.cuda_graph: expected false: only a classifier's passes are recorded")
         return self
 
     def _check_crop(self, method: VaeConfig) -> None:

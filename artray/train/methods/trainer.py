@@ -69,6 +69,10 @@ class VaeTrainer(Loop):
         lots = ([(seed, number, at, NOISE) for at in share.positions.tolist()] for share in shares)
         return Shown(len(self.train), (self._batch(each, lot) for each, lot in zip(pictures, lots, strict=True)))
 
+    def close(self) -> None:
+        """End the processes that prepare pictures."""
+        self.pictures.close()
+
     def _planned(self, number: int) -> list[Share]:
         """This worker's parts of an epoch's batches."""
         exchange = self.exchange
