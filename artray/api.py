@@ -81,9 +81,8 @@ def plan(
     from artray.pipeline import estimate
 
     resolved = config.load(profile, set)
-    estimate.estimate(images, resolved, None)  # before a minute goes by: whether it can be said at all
-    rate = estimate.measured(resolved, reporter) if measure else estimate.published(profile, set)
-    return estimate.estimate(images, resolved, rate)
+    told = estimate.estimate(images, resolved, estimate.published(profile, set))  # fails before a minute goes by
+    return estimate.estimate(images, resolved, estimate.measured(resolved, reporter)) if measure else told
 
 
 def demo(folder: str | Path = ".", *, reporter: "Reporter | None" = None) -> dict[str, Any]:

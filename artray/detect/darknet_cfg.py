@@ -22,6 +22,9 @@ COORDINATES: Final = 4
 BEFORE_CLASSES: Final = COORDINATES + 1
 """Numbers of a box before those of its classes: x, y, w, h and objectness."""
 
+MOST: Final = 1_000_000
+"""Of any number of a network: more is a mistake, and more memory than there is."""
+
 TRAINING: Final = frozenset(
     (
         *("absolute", "bias_match", "class_scale", "classfix", "coord_scale", "jitter", "log", "map", "mask_scale"),
@@ -59,15 +62,15 @@ class Section(NamedTuple):
         """An option's value, a whole number.
 
         Raises:
-            ConfigError: it is none, or less than ``least``.
+            ConfigError: it is none, less than ``least``, or more than any network has.
         """
         text = self.text(key, str(default))
         try:
             number = int(text)
         except ValueError:
             number = least - 1
-        if number < least:
-            raise self.wrong(key, f"a whole number, at least {least}")
+        if not least <= number <= MOST:
+            raise self.wrong(key, f"a whole number, from {least} to {MOST:,}")
         return number
 
     def wrong(self, key: str, expected: str) -> ConfigError:

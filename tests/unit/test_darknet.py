@@ -57,8 +57,9 @@ def test_a_cfg_is_read() -> None:
         (NET + CONV + "groups=2\n" + REGION, r"\[convolutional\] in line 5: .* got 'groups' in line 8"),
         (
             NET + CONV.replace("6", "many") + REGION,
-            r"filters: expected a whole number, at least 1, got 'many' in line 6",
+            r"filters: expected a whole number, from 1 to 1,000,000, got 'many' in line 6",
         ),
+        (NET + CONV.replace("6", "9999999999") + REGION, "filters: expected a whole number, from 1 to 1,000"),
         (NET + CONV, r"\[convolutional\] in line 5: expected a section \[region\] last"),
         (NET + REGION + CONV + REGION, r"\[region\] in line 5: expected nothing after it"),
         (
@@ -96,7 +97,7 @@ def test_a_cfg_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config .*: cannot be read"):
         darknet_cfg.read_cfg(tmp_path / "none.cfg")
     (tmp_path / "a.cfg").write_text("[net]\nwidth=1")
-    with pytest.raises(ConfigError, match=r"config .*a.cfg: \[net\] in line 1: width: expected a whole number, at"):
+    with pytest.raises(ConfigError, match=r"config .*a.cfg: \[net\] in line 1: width: expected a whole number, from"):
         darknet_cfg.read_cfg(tmp_path / "a.cfg")
 
 
