@@ -50,7 +50,8 @@ def fetch(weights: Weights, owner: str = "weights") -> Path:
     scheme, _, rest = weights.uri.partition("://")
     if scheme == "train":
         raise ConfigError(
-            f"{owner}: these weights are yours to train ({rest}): train them, and name their file in a card"
+            f"{owner}: these weights are yours to train ({rest}), or to download where the card's notes "
+            "say where: name their file in a card of yours"
         )
     if scheme == "package":
         return verified(_package_file(rest, owner), weights.sha256, owner)

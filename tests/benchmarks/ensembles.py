@@ -18,13 +18,14 @@ import numpy as np
 import torch
 import yaml
 
-from artray.config import ArchiveConfig, DecodeConfig, FuseConfig
+from artray.config import ArchiveConfig, DecodeConfig, FuseConfig, ViewsConfig
 from artray.detect import stage
 from artray.detect.datasets import reading, splitting
 from artray.detect.datasets.sources import BoxSource
 from artray.detect.datasets.tables import Labelled
 from artray.detect.ensemble import CLASSES, Ensemble, Member
 from artray.detect.found import Found, nothing
+from artray.detect.views import SeveralViews
 from artray.models import cards, registry
 from artray.pipeline.decode import Decode
 from artray.train.detectors import judging
@@ -56,18 +57,23 @@ def ways(names: Sequence[str]) -> Iterator[tuple[str, list[int], FuseConfig]]:
         for method in ("nms", "soft_nms_linear", "soft_nms_gaussian", "nmw", "wbf", "consensus"):
             yield f"all, {method} by {by}", everybody, FuseConfig(method=method, by=by)
     yield "all, wbf by category, IoU 0.55", everybody, FuseConfig(method="wbf", iou_match=0.55)
+    yield "all, wbf by class, IoU 0.6", everybody, FuseConfig(method="wbf", by="class", iou_match=0.6)
     yield "all, wbf by category, rules", everybody, FuseConfig(method="wbf", **RULES)
     yield "all, each_then_all", everybody, FuseConfig(method="each_then_all")
 
 
-def looked(found: Labelled, card_name: str, kept: Path) -> tuple[tuple[str, ...], list[Found]]:
-    """What a card's detector finds in every picture, pixels of the original; kept for the next time."""
+def looked(found: Labelled, card_name: str, mirrored: bool, kept: Path) -> tuple[tuple[str, ...], list[Found]]:
+    """What a card's detector finds in every picture, and in its mirror image if asked; kept for the next time.
+
+    Boxes are in pixels of the original.
+    """
     if kept.exists():
         names, answers = pickle.loads(kept.read_bytes())
         return names, answers
     card = cards.load(card_name).model_copy(update={"score_min": SCORE_MIN})
     settings = {name: value for name, value in card.settings.items() if name != "class_score_min"}
-    detector = registry.build(card.model_copy(update={"settings": settings}), "cpu")
+    built = registry.build(card.model_copy(update={"settings": settings}), "cpu")
+    detector = SeveralViews(built, ViewsConfig(mirrored=True)) if mirrored else built
     answers = []
     with Decode(DecodeConfig(max_side_px=SIDE_PX), ArchiveConfig().max_file_bytes) as decode:
         for batch in found.images.select(["uri", "version"]).to_batches(max_chunksize=BATCH):
@@ -89,6 +95,7 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="a YAML file with a set of labelled boxes")
     parser.add_argument("--cards", required=True, help="detectors, with commas between")
     parser.add_argument("--part", default="test")
+    parser.add_argument("--mirrored", action="store_true", help="every detector looks at mirror images, too")
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     told = parser.parse_args()
@@ -97,7 +104,8 @@ def main() -> None:
     source = BoxSource.model_validate(yaml.safe_load(Path(told.source).read_text()))
     found = splitting.part(reading.read(source), told.part)
     names = told.cards.split(",")
-    seen = [looked(found, name, told.out / f"{Path(name).stem}.pickle") for name in names]
+    ending = f"{'-mirrored' if told.mirrored else ''}.pickle"
+    seen = [looked(found, name, told.mirrored, told.out / f"{Path(name).stem}{ending}") for name in names]
     used = {source.title: sorted({name for name in source.label_map().classes.values() if name})}
     labels = known.arrays(found.images, found.boxes, CLASSES, used)
     sizes = [tuple(each) for each in labels.sizes_wh.tolist()]
