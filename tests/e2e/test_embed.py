@@ -41,13 +41,15 @@ def tour(tmp_path_factory: pytest.TempPathFactory, ray_temp: Path) -> Tour:
 def test_the_embeddings_are_those_of_the_plain_method(tour: Tour) -> None:
     archive, store, _ = tour
     rows = Records.open(open_store(store).method(METHOD)).delta().to_pyarrow_table().to_pylist()
-    small = next(row for row in rows if row["image_id"].endswith(".png") or row["image_id"].endswith(".jpg"))
+    lossless = [row for row in rows if row["image_id"].endswith(".png")]  # of JPEGs other decoders make other pixels
     assert len(rows) == len({row["image_id"] for row in rows}) == 41
     assert [row["image_id"] for row in rows if row["error"]] == ["broken.jpg"]
     assert {row["type"] for row in rows} == {None}
     embed = build(cards.load(METHOD))
-    pixels = np.asarray(Image.open(archive / small["image_id"]).convert("RGB"))
-    assert embed([pixels])[0] == pytest.approx(np.array(small["embedding"]), abs=0.02)  # another decoder
+    assert lossless
+    for row in lossless:
+        pixels = np.asarray(Image.open(archive / row["image_id"]).convert("RGB"))
+        assert embed([pixels])[0] == pytest.approx(np.array(row["embedding"]), abs=1e-5)
 
 
 def test_works_are_compared_by_it(tour: Tour) -> None:
