@@ -241,8 +241,7 @@ class WorkersConfig(Section):
             are as many again. 0 does it in between; null for none on a CPU, and for a GPU all cores but one, shared
             evenly by the workers, as if they were on one machine.
         max_failures: how many times lost workers are replaced; -1 for ever.
-        cuda_graph: record a batch's passes once and launch them as a whole: faster where a network has many small
-            layers. For one worker that trains a classifier on a GPU.
+        cuda_graph: launch a batch's passes as a whole, for many small layers; one worker, a classifier, on a GPU.
     """
 
     workers: int = Field(1, ge=1)
@@ -263,25 +262,17 @@ class WorkersConfig(Section):
 
     def check(self, training: EpochsConfig) -> None:
         """Raises ValueError where they cannot share such batches."""
-        if training.batch_size < 2 * self.workers:
-            raise ValueError(
-                f"training.batch_size: expected at least two images for each of {self.workers} workers, "
-                f"got {training.batch_size}"
-            )
-        if (self.min_workers or 0) > self.workers:
-            raise ValueError(
-                f"workers.min_workers: expected at most workers.workers, {self.workers}, got {self.min_workers}"
-            )
-        if self.workers > 1 and self.device.startswith("cuda:"):
-            raise ValueError(
-                f"workers.device: expected cuda, which gives each of {self.workers} workers a GPU of its own, "
-                f"got {self.device}"
-            )
-        if self.cuda_graph and (self.device == "cpu" or self.workers > 1):
-            raise ValueError(
-                f"workers.cuda_graph: expected one worker on workers.device cuda, got {self.workers} on {self.device}"
-            )
-        if training.precision == "bfloat16" and self.device == "cpu":
+        count, device = self.workers, self.device
+        if training.batch_size < 2 * count:
+            expected = f"at least two images for each of {count} workers"
+            raise ValueError(f"training.batch_size: expected {expected}, got {training.batch_size}")
+        if (self.min_workers or 0) > count:
+            raise ValueError(f"workers.min_workers: expected at most workers.workers, {count}, got {self.min_workers}")
+        if count > 1 and device.startswith("cuda:"):
+            raise ValueError(f"workers.device: expected cuda, a GPU each for {count} workers, got {device}")
+        if self.cuda_graph and (device == "cpu" or count > 1):
+            raise ValueError(f"workers.cuda_graph: expected one worker on workers.device cuda, got {count} on {device}")
+        if training.precision == "bfloat16" and device == "cpu":
             raise ValueError("training.precision: expected float32 or float64 on workers.device cpu, got bfloat16")
 
 
