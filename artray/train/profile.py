@@ -269,7 +269,7 @@ class WorkersConfig(Section):
         if (self.min_workers or 0) > count:
             raise ValueError(f"workers.min_workers: expected at most workers.workers, {count}, got {self.min_workers}")
         if count > 1 and device.startswith("cuda:"):
-            raise ValueError(f"workers.device: expected cuda, a GPU each for {count} workers, got {device}")
+            raise ValueError(f"workers.device: expected cuda, which gives each of {count} workers one, got {device}")
         if self.cuda_graph and (device == "cpu" or count > 1):
             raise ValueError(f"workers.cuda_graph: expected one worker on workers.device cuda, got {count} on {device}")
         if training.precision == "bfloat16" and device == "cpu":
