@@ -23,6 +23,10 @@ EXIT_USER: Final = 2
 EXIT_OUTSIDE: Final = 3
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ProfileOption = Annotated[str, typer.Option(help="A shipped profile (bundled, thorough, report) or a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
+]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="A folder or s3://bucket/prefix.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="painting or drawing.")]
 GenreOption = Annotated[str | None, typer.Option("--genre", help="For example portrait or 'still life'.")]

@@ -9,6 +9,8 @@ from artray import api
 from artray.commands.guard import (
     EXIT_PROMISE,
     Json,
+    Overrides,
+    ProfileOption,
     StoreArgument,
     print_json,
     print_parts,
@@ -89,13 +91,9 @@ def sample(
 @verb("artray plan --images 700000", "artray plan --images 700000 --profile report --measure")
 def plan(
     images: Annotated[int, typer.Option(min=1, help="How many pictures the archive has.")],
-    profile: Annotated[
-        str, typer.Option(help="A shipped profile (bundled, thorough, report) or a YAML file.")
-    ] = "bundled",
+    profile: ProfileOption = "bundled",
     measure: Annotated[bool, typer.Option("--measure", help="Process some pictures here, for about a minute.")] = False,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
-    ] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Say what an archive takes: hours, bytes, and which index its store has."""
@@ -136,9 +134,7 @@ def _planned(told: dict[str, Any]) -> list[str]:
 def process(
     archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="A folder of images or s3://bucket/prefix.")],
     store: StoreArgument,
-    profile: Annotated[
-        str, typer.Option(help="A shipped profile (bundled, thorough, report) or a YAML file.")
-    ] = "bundled",
+    profile: ProfileOption = "bundled",
     metadata: Annotated[
         str | None, typer.Option(help="CSV, JSONL or Parquet with what is known of the images.")
     ] = None,
@@ -146,9 +142,7 @@ def process(
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Also those that failed before.")] = False,
     moved: Annotated[bool, typer.Option("--moved", help="The archive lies at another place than last time.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image failed.")] = False,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
-    ] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Process what is new or changed in ARCHIVE into STORE. Interrupted, it resumes: run it again."""

@@ -6,11 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from artray import api
-from artray.commands.guard import EXIT_PROMISE, Json, print_json, print_parts, verb
-
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="section.key=value", help="Override a field of the profile.")
-]
+from artray.commands.guard import EXIT_PROMISE, Json, Overrides, print_json, print_parts, verb
 
 
 @verb(
