@@ -1,6 +1,6 @@
 """Darknet's detectors (YOLO9000, YOLOv2) from their own files: pictures in, boxes in artray's classes out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from artray.detect.darknet_tree import Tree
 from artray.detect.detector import Image
 from artray.detect.found import Found
 from artray.detect.letterbox import Letter, letterbox
-from artray.detect.own_classes import Labels, OwnClasses
+from artray.detect.own_classes import Labels, OwnClasses, together
 from artray.errors import ConfigError, RowError
 from artray.models import registry, weights
 from artray.models.cards import Card
@@ -118,12 +118,7 @@ class Darknet(OwnClasses):
             RowError: the network's answer is no numbers.
         """
         with torch.inference_mode():
-            return [found for some in self._together(images) for found in self._detect(some)]
-
-    def _together(self, images: Sequence[Image]) -> Iterator[Sequence[Image]]:
-        """The images that go through the network together."""
-        together = 1 if self._device.type == "cpu" else BATCH
-        return (images[start : start + together] for start in range(0, len(images), together))
+            return [found for some in together(images, self._device, BATCH) for found in self._detect(some)]
 
     def _detect(self, images: Sequence[Image]) -> list[Found]:
         """What images show that go through the network together."""

@@ -15,6 +15,7 @@ from artray.detect import darknet_tree
 from artray.detect.darknet_cfg import BEFORE_CLASSES, COORDINATES, Region
 from artray.detect.darknet_tree import Tree
 from artray.detect.found import Found
+from artray.metrics.calibration import softmax
 
 
 class Boxes(NamedTuple):
@@ -60,7 +61,7 @@ def named(told: Boxes, region: Region, score_min: float) -> Found:
         region: the layer.
         score_min: objectness times the class' probability must be at least this.
     """
-    shares = _softmax(told.logits) if region.is_softmax else _logistic(told.logits)
+    shares = softmax(told.logits) if region.is_softmax else _logistic(told.logits)
     scores = told.objectness[:, None] * shares
     at, class_ids = (scores >= score_min).nonzero()
     return Found(told.boxes_xyxy[at], scores[at, class_ids], class_ids)
@@ -79,13 +80,6 @@ def named_by_tree(told: Boxes, tree: Tree, tree_score_min: float, *, compounded:
     return Found(
         told.boxes_xyxy, told.objectness, darknet_tree.top(shares, tree, tree_score_min, compounded=compounded)
     )
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of each row."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
-    return shares
 
 
 def _logistic(logits: NDArray[np.float32]) -> NDArray[np.float32]:

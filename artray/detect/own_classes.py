@@ -1,7 +1,7 @@
 """What engines share: a model's own classes, called as artray calls them, and which images go through it together."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -74,6 +74,15 @@ class OwnClasses:
         class_ids = self._class_ids[own_ids]
         known = class_ids >= 0
         return Found(boxes_xyxy[known], scores[known], class_ids[known])
+
+
+def together(images: Sequence[Image], device: torch.device, count: int) -> Iterator[Sequence[Image]]:
+    """The images that go through a network of one canvas together: so many on an accelerator, on a CPU each by itself.
+
+    So what is found in an image on a CPU cannot depend, not by one bit, on the images beside it.
+    """
+    step = 1 if device.type == "cpu" else count
+    return (images[start : start + step] for start in range(0, len(images), step))
 
 
 class BySize(OwnClasses, abc.ABC):

@@ -1,6 +1,6 @@
 """YOLOX-nano as a detector: pictures of any size in, boxes in artray's classes out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,7 +13,7 @@ from artray.detect import layers, letterbox, yolox, yolox_weights
 from artray.detect.boxes import nms
 from artray.detect.detector import Image
 from artray.detect.found import Found, nothing
-from artray.detect.own_classes import Labels, OwnClasses
+from artray.detect.own_classes import Labels, OwnClasses, together
 from artray.detect.torchvision_engine import load
 from artray.errors import ConfigError
 from artray.models import registry, trunks, weights
@@ -100,7 +100,7 @@ class Yolox(OwnClasses):
             nothing.
         """
         with torch.inference_mode():
-            return [found for some in self._together(images) for found in self._detect(some)]
+            return [found for some in together(images, self._device, BATCH) for found in self._detect(some)]
 
     def look(self, names: Sequence[str]) -> layers.Look:
         """What modules of the network make of images, by name, such as ``neck.out_coarse``.
@@ -109,7 +109,9 @@ class Yolox(OwnClasses):
             ConfigError: it has no such module.
         """
         watched = layers.modules(self._network, names)
-        return lambda images: [told for some in self._together(images) for told in self._look(watched, some)]
+        return lambda images: [
+            told for some in together(images, self._device, BATCH) for told in self._look(watched, some)
+        ]
 
     def _look(self, watched: Mapping[str, nn.Module], images: Sequence[Image]) -> list[layers.Told]:
         """What modules make of images that go through the network together."""
@@ -120,11 +122,6 @@ class Yolox(OwnClasses):
             letter.covered((image.shape[1], image.shape[0])) for letter, image in zip(letters, images, strict=True)
         ]
         return [layers.told(outputs, n, len(images), part) for n, part in enumerate(covered)]
-
-    def _together(self, images: Sequence[Image]) -> Iterator[Sequence[Image]]:
-        """The images that go through the network together."""
-        together = 1 if self._device.type == "cpu" else BATCH
-        return (images[start : start + together] for start in range(0, len(images), together))
 
     def _shown(self, images: Sequence[Image]) -> tuple[list[letterbox.Letter], Tensor]:
         """Images on their canvases, and these as the network takes them, float[N, 3, S, S]."""

@@ -1,6 +1,6 @@
 """Make a classifier's scores mean what they say: its logits scaled, and shifted, to be the likeliest on validation."""
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from artray.metrics.classification import loss
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Real = TypeVar("Real", bound=np.floating[Any])
 
 TEMPERATURES: Final = (0.05, 20.0)
 """No temperature outside of these is tried."""
@@ -102,7 +103,7 @@ def bias_corrected(logits: npt.ArrayLike, truth: npt.ArrayLike) -> Calibration:
     return Calibration(1 / inverse, tuple((shifts - shifts.mean()).tolist()))
 
 
-def softmax(logits: Floats) -> Floats:
-    """Probabilities of logits float[..., C], of the same shape."""
+def softmax(logits: npt.NDArray[Real]) -> npt.NDArray[Real]:
+    """Probabilities of logits float[..., C], of the same shape and type."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
