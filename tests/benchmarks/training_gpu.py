@@ -150,7 +150,9 @@ def loading(read: Read, told: argparse.Namespace) -> float:
     for number in range(2):  # the first one starts the processes
         start = time.perf_counter()
         images = sum(len(batch) for batch in pictures.training(number, 0, planned))
-    return images / (time.perf_counter() - start)
+    rate = images / (time.perf_counter() - start)
+    pictures.close()
+    return rate
 
 
 def main() -> None:
