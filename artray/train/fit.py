@@ -37,8 +37,9 @@ from artray.train.loop import DTYPES, Floats, Loop, Result
 from artray.train.methods.profile import MethodProfile
 from artray.train.networks import COLOUR, Network
 from artray.train.pictures import Embeddings, Pictures
-from artray.train.profile import TrainProfile, WorkersConfig
+from artray.train.profile import TrainProfile
 from artray.train.rundir import RunFolder
+from artray.train.settings import WorkersConfig
 from artray.train.trainer import Trainer, as_logits
 from artray.train.transforms import COUNTS
 from artray.train.works import class_ids, rows_of
@@ -94,8 +95,8 @@ def worker_profile(profile: P, workers: WorkersConfig | None) -> P:
         workers: may be others than those that began it.
     """
     made = profile if workers is None else profile.model_copy(update={"workers": workers})
-    torch.set_num_threads(made.workers.threads)
-    cv2.setNumThreads(made.workers.threads)
+    torch.set_num_threads(made.workers.arithmetic)
+    cv2.setNumThreads(made.workers.arithmetic)
     return made
 
 

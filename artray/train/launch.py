@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from artray.errors import ArtrayError, ConfigError, TransientError
 from artray.location import Location, first_line
 from artray.schema import Batch
-from artray.train import fit
+from artray.train import devices, fit
 from artray.train.cache import Cache
 from artray.train.detectors import fit as detector_fit
 from artray.train.detectors.folder import DetectorFolder
@@ -29,8 +29,8 @@ from artray.train.methods import fit as method_fit
 from artray.train.methods.folder import KIND as METHOD
 from artray.train.methods.folder import MethodFolder
 from artray.train.prepare import PREPARED, Prepare
-from artray.train.profile import WorkersConfig
 from artray.train.rundir import RunFolder
+from artray.train.settings import WorkersConfig
 
 BATCH: Final = 32
 POLL_S: Final = 0.5
@@ -142,6 +142,8 @@ def _loop(config: dict[str, Any]) -> None:
     folder, workers = RunFolder(Location.of(config["folder"])), WorkersConfig.model_validate(config["workers"])
     if folder.failure is not None:
         return
+    if workers.device == "cpu":
+        devices.keep_freed()
     try:
         _fit(folder, workers)
     except ConfigError as error:

@@ -8,8 +8,8 @@ import cv2
 from torch.utils.data import DataLoader, Dataset
 
 from artray.errors import ConfigError, TransientError
-from artray.train.profile import WorkersConfig
 from artray.train.sampling import Share
+from artray.train.settings import WorkersConfig
 
 
 class Place(NamedTuple):

@@ -16,7 +16,7 @@ from artray.errors import ConfigError
 from artray.train import optimisers
 from artray.train.exchange import Exchange
 from artray.train.optimisers import Group
-from artray.train.profile import EpochsConfig, OptimiserConfig
+from artray.train.settings import EpochsConfig, OptimiserConfig
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 State: TypeAlias = dict[str, Any]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import swa_utils
 
-from artray.train.profile import OptimiserConfig
+from artray.train.settings import OptimiserConfig
 
 
 class Group(NamedTuple):

@@ -74,7 +74,8 @@ class Trainer(Loop):
         super().__init__(profile.training, profile.optimiser, network, exchange, profile.chosen_by)
         self.profile, self.inputs = profile, inputs
         self.labels, self.train, self.val = labels, train, val
-        self.forward = self._recorded() if profile.workers.cuda_graph else self.parallel
+        records = profile.workers.cuda_graph and profile.network.trained != "none"
+        self.forward = self._recorded() if records else self.parallel
         self.class_weights: dict[str, Tensor] = {name: self._class_weights(name) for name in profile.heads}
 
     def _recorded(self) -> Passes:

@@ -52,3 +52,11 @@ def test_timms_keep_their_activation_and_names_stay() -> None:
     assert sum(isinstance(part, BatchNorm) for part in made.modules()) == 2
     assert torch.allclose(made(images), expected, atol=1e-5)
     assert (made.bn(made.conv(images)) >= 0).all()
+
+
+def test_one_value_is_its_own_mean() -> None:
+    norm = BatchNorm(nn.BatchNorm2d(3), lambda sums: 2 * sums)  # another worker has the same
+    images = torch.randn(1, 3, 1, 1, requires_grad=True)
+    norm(images).sum().backward()
+    assert torch.allclose(norm.running_mean, 0.1 * images[0, :, 0, 0])
+    assert torch.isfinite(images.grad).all()

@@ -18,8 +18,8 @@ from artray.train import sampling
 from artray.train.fit import run
 from artray.train.loading import Ahead, Place, places
 from artray.train.loop import Result
-from artray.train.profile import WorkersConfig
 from artray.train.rundir import MADE, RunFolder
+from artray.train.settings import WorkersConfig
 from tests import boxes_training, methods_training, training
 
 EPOCHS = 3
@@ -125,14 +125,3 @@ def test_what_a_process_cannot_read_is_told_as_it_is() -> None:
     ahead = Ahead(Told(), WorkersConfig(loader_processes=1), 1)
     with pytest.raises(ConfigError, match=r"^b.jpg: is gone$"):
         list(ahead.batches(0, 0, 1, lambda _: [[Place(0, 0, 99)]]))
-
-
-def test_how_many_processes_prepare_pictures_where_the_profile_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    counts = [
-        WorkersConfig(**given).processes
-        for given in ({}, {"device": "cuda"}, {"device": "cuda", "workers": 4}, {"device": "cuda", "workers": 99})
-    ]
-    assert counts == [0, 15, 3, 1]
-    assert WorkersConfig(device="cuda", loader_processes=0).processes == 0
-    assert WorkersConfig(loader_processes=2).processes == 2

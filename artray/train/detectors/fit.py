@@ -15,7 +15,7 @@ from artray.train.detectors.profile import DetectorProfile
 from artray.train.detectors.trainer import Trainer
 from artray.train.exchange import Exchange
 from artray.train.fit import Told, origin, reader, run, trained_with, worker_profile, write_yaml
-from artray.train.profile import WorkersConfig
+from artray.train.settings import WorkersConfig
 from artray.train.works import Ints
 
 SCORE_MIN = 0.05

@@ -12,7 +12,8 @@ from artray.detect.artify import ARTIFY, GREY
 from artray.detect.composite import Pasting
 from artray.detect.datasets.sources import BoxSource
 from artray.taxonomy import CATEGORY, coarse
-from artray.train.profile import EpochsConfig, OptimiserConfig, WorkersConfig, check_titles
+from artray.train.profile import check_titles
+from artray.train.settings import EpochsConfig, OptimiserConfig, WorkersConfig
 from artray.train.shown import Fraction, Scale
 
 LANDFORMS: Final = "landforms"

@@ -25,7 +25,7 @@ from artray.train.methods.learner import LEARNERS, Learner
 from artray.train.methods.pictures import Lot, Pictures
 from artray.train.methods.profile import MethodProfile, VaeConfig
 from artray.train.methods.trainer import VaeTrainer
-from artray.train.profile import WorkersConfig
+from artray.train.settings import WorkersConfig
 
 COMPARED: Final = 50
 """Pictures among which the dimension is found that says most of them."""

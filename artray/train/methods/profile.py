@@ -11,7 +11,8 @@ from artray.config import Section
 from artray.models.cards import Resize
 from artray.retrieve.vae import Reconstruction, VaeSettings
 from artray.retrieve.vocabulary import VocabularySettings
-from artray.train.profile import CLASSES, EpochsConfig, OptimiserConfig, Source, Task, WorkersConfig, check_titles
+from artray.train.profile import CLASSES, Source, Task, check_titles
+from artray.train.settings import EpochsConfig, OptimiserConfig, WorkersConfig
 from artray.train.shown import Augmentation, CropConfig, Fraction
 
 CHOSEN_BY: Final = "negative loss"
