@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from artray.config import Profile
 from artray.errors import ConfigError
 from artray.models import cards
-from artray.pipeline.progress import Reporter, Silent, Tally
+from artray.pipeline.progress import Reporter, Silent
 from artray.store.vectors import LITE_ROWS
 
 MACHINES: Final = (1, 4, 16)
@@ -59,60 +59,12 @@ def measured(profile: Profile, reporter: Reporter | None = None, images: int = S
     from artray.pipeline.run import Options, process
 
     local = profile.model_copy(update={"store": profile.store.model_copy(update={"milvus_uri": None})})
-    with tempfile.TemporaryDirectory(prefix="artray-estimate-") as folder, _Timed(reporter or Silent()) as timed:
+    with tempfile.TemporaryDirectory(prefix="artray-estimate-") as folder, reporter or Silent() as told:
         archive, store = Path(folder) / "archive", Path(folder) / "store"
         make.write_archive(archive, images, 0, 0)
-        summary = process(str(archive), str(store), local, timed, Options())
+        summary = process(str(archive), str(store), local, told, Options())
     where = f"measured here, {images:,} pictures of the sample archive"
-    return Rate(timed.images_per_s or summary.images_per_s, os.cpu_count() or 1, where)
-
-
-class _Timed:
-    """A reporter that times what comes after the first part: until then Ray starts and models are loaded.
-
-    Args:
-        told: is told everything, too.
-    """
-
-    def __init__(self, told: Reporter) -> None:
-        self.told, self.notes = told, told.notes
-        self._processing: Tally | None = None
-        self._done: list[tuple[float, int]] = []
-
-    @property
-    def images_per_s(self) -> float | None:
-        """Images per second from the first finished part to the last; None where there are fewer than two."""
-        if len(self._done) < 2:
-            return None
-        (first_s, first), (last_s, last) = self._done[0], self._done[-1]
-        return round((last - first) / max(last_s - first_s, 1e-3), 2)
-
-    def phase(self, text: str) -> None:
-        """Handed on."""
-        self.told.phase(text)
-
-    def start(self, tally: Tally, doing: str = "processing") -> None:
-        """Noted, and handed on."""
-        if doing == "processing":
-            self._processing = tally
-        self.told.start(tally, doing)
-
-    def update(self, tally: Tally) -> None:
-        """Noted, and handed on."""
-        if tally is self._processing and tally.done > (self._done[-1][1] if self._done else 0):
-            self._done.append((tally.seconds, tally.done))
-        self.told.update(tally)
-
-    def note(self, text: str) -> None:
-        """Handed on."""
-        self.told.note(text)
-
-    def __enter__(self) -> "_Timed":
-        self.told.__enter__()
-        return self
-
-    def __exit__(self, *given: Any) -> None:
-        self.told.__exit__(*given)
+    return Rate(summary.steady_images_per_s or summary.images_per_s, os.cpu_count() or 1, where)
 
 
 def estimate(images: int, profile: Profile, rate: Rate | None) -> dict[str, Any]:

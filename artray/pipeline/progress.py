@@ -21,11 +21,13 @@ class Tally:
     def __init__(self, total: int, what: str = "images") -> None:
         self.total, self.what, self.done, self.errors = total, what, 0, Counter[str]()
         self._begun = time.monotonic()
+        self._parts: tuple[tuple[float, int], ...] = ()  # the first one and the last: when, and how many were done
 
     def add(self, images: int, errors: dict[str, int]) -> None:
         """Count a finished part."""
         self.done += images
         self.errors.update(errors)
+        self._parts = (*self._parts[:1], (self.seconds, self.done))
 
     @property
     def failed(self) -> int:
@@ -41,6 +43,17 @@ class Tally:
     def images_per_s(self) -> float:
         """Images per second so far."""
         return self.done / max(self.seconds, 1e-3) if self.done else 0.0
+
+    @property
+    def steady_images_per_s(self) -> float | None:
+        """Images per second from the first finished part to the last: before that, Ray starts and models are loaded.
+
+        None where there are fewer than two parts.
+        """
+        if len(self._parts) < 2:
+            return None
+        (first_s, first), (last_s, last) = self._parts
+        return (last - first) / max(last_s - first_s, 1e-3)
 
     @property
     def left_s(self) -> float | None:

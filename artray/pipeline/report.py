@@ -44,6 +44,7 @@ class Summary:
     vanished: int = 0  # recorded before, and gone
     seconds: float = 0.0
     images_per_s: float = 0.0
+    steady_images_per_s: float | None = None  # without the start of Ray and models; null of a single part
     errors: dict[str, int] = field(default_factory=dict)
     state: str = "running"  # then done, interrupted or failed
     report: str = ""  # where all this and more is kept

@@ -307,7 +307,8 @@ class _Run:
         self.summary.done, self.summary.failed = tally.done - tally.failed, tally.failed
         self.summary.errors = dict(tally.errors.most_common())
         self.summary.pending -= tally.done
-        self.summary.images_per_s = round(tally.images_per_s, 2)
+        self.summary.images_per_s, steady = round(tally.images_per_s, 2), tally.steady_images_per_s
+        self.summary.steady_images_per_s = None if steady is None else round(steady, 2)
 
     def tidy(self) -> None:
         """Make few large parts of many small ones, and bring the vectors up to date; neither can lose a row."""

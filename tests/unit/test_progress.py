@@ -33,6 +33,17 @@ def test_a_tally_counts_rates_and_kinds(clock: Clock) -> None:
     assert line(tally) == "40 of 100 images, 4.0 images/s, 15 s left, failed: truncated 5, corrupt 2"
 
 
+def test_a_steady_rate_leaves_out_what_comes_before_the_first_part(clock: Clock) -> None:
+    tally = Tally(24)
+    clock.now += 20  # Ray starts, models are loaded
+    tally.add(8, {})
+    assert tally.steady_images_per_s is None
+    for _ in range(2):
+        clock.now += 2
+        tally.add(8, {})
+    assert (tally.steady_images_per_s, tally.images_per_s) == (4.0, 1.0)
+
+
 def test_a_rate_needs_no_time_to_have_passed(clock: Clock) -> None:
     tally = Tally(5)
     tally.add(5, {})
