@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from artray.console import safe
 
 LINE_EVERY_S: Final = 30.0
+RATE_AFTER_S: Final = 0.5
+"""A rate of less time says nothing."""
 
 
 class Tally:
@@ -190,7 +192,7 @@ class Bar(Silent):
         """Move the bar."""
         if self._task is not None:
             failures = f"[red]failed: {tally.failures()}[/red]" if tally.failed else ""
-            rate = f"{tally.images_per_s:.1f} {tally.what}/s"
+            rate = f"{tally.images_per_s:.1f} {tally.what}/s" if tally.seconds >= RATE_AFTER_S else ""
             self._progress.update(self._task, completed=tally.done, rate=rate, failures=failures)
 
     def note(self, text: str) -> None:
@@ -234,8 +236,9 @@ def line(tally: Tally) -> str:
     '0 of 10 images'
     """
     text = f"{tally.done:,} of {tally.total:,} {tally.what}"
-    if tally.done:
-        text += f", {tally.images_per_s:.1f} {tally.what}/s, {duration(tally.left_s or 0)} left"
+    if tally.done and tally.seconds >= RATE_AFTER_S:
+        text += f", {tally.images_per_s:.1f} {tally.what}/s"
+        text += f", {duration(tally.left_s or 0)} left" if tally.done < tally.total else ""
     return f"{text}, failed: {tally.failures()}" if tally.failed else text
 
 

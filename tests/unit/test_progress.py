@@ -44,11 +44,14 @@ def test_a_steady_rate_leaves_out_what_comes_before_the_first_part(clock: Clock)
     assert (tally.steady_images_per_s, tally.images_per_s) == (4.0, 1.0)
 
 
-def test_a_rate_needs_no_time_to_have_passed(clock: Clock) -> None:
+def test_a_rate_needs_no_time_to_have_passed_and_is_told_when_it_says_something(clock: Clock) -> None:
     tally = Tally(5)
     tally.add(5, {})
     assert tally.images_per_s > 0
     assert tally.left_s == 0.0
+    assert line(tally) == "5 of 5 images"
+    clock.now += 1
+    assert line(tally) == "5 of 5 images, 5.0 images/s"
 
 
 @pytest.mark.parametrize(
