@@ -52,7 +52,9 @@ class Cluster(NamedTuple):
 def cluster(tmp_path: Path, ray_temp: Path, s3_bucket: str) -> Iterator[Cluster]:
     env = clusters.environment(tmp_path) | {"RAY_metrics_report_interval_ms": "500"}
     dashboard, metrics = clusters.free_port(), clusters.free_port()
+    agent = clusters.free_port()  # of the node's; jobs are refused where another Ray of this machine has the usual one
     options = [f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}", "--num-cpus=2"]
+    options.append(f"--dashboard-agent-listen-port={agent}")
     with clusters.head(env, ray_temp, clusters.free_port(), *options) as node:
         clusters.wait_for(dashboard, node)
         clusters.wait_for(metrics, node)  # its agent comes later than the dashboard
