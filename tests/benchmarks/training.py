@@ -87,10 +87,10 @@ class Read:
         return simplejpeg.decode_jpeg(self.paths[row].read_bytes(), colorspace="RGB")  # type: ignore[no-any-return]
 
 
-def ours(paths: Sequence[Path], size_px: int, among: exchange.Exchange | None = None) -> Epoch:
+def ours(paths: Sequence[Path], size_px: int) -> Epoch:
     """artray's loop, as a worker of Ray Train runs it."""
     devices.keep_freed()
-    among = among or exchange.alone()
+    among = exchange.distributed()
     cfg, card = profile(size_px, among.workers), cards.load("efficientnet-lite0-imagenet")
     rows = np.arange(len(paths))
     network = fit.build(cfg, card, among)
@@ -213,7 +213,7 @@ def _worker(rank: int, port: int, paths: Sequence[Path], size_px: int, folder: P
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=2)
-    epoch = ours(paths, size_px, exchange.distributed())
+    epoch = ours(paths, size_px)
     epoch()
     rates = [epoch() for _ in range(rounds)]
     if rank == 0:
